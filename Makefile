@@ -1,0 +1,26 @@
+# make lab | test | render | lint.  Only Python >= 3.10 and make are needed; the rest goes into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: lab test render lint
+
+lab: $(READY)
+	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+# All lessons, or some: make render LESSONS="00 04"
+render: $(READY)
+	$(BIN)/python tools/render.py $(LESSONS)
+
+lint: $(READY)
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+# Installed once; again only when one of these two files has changed.
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and f"Python 3.10 or newer is needed, {sys.executable} is {v[0]}.{v[1]}. Try: make PYTHON=python3.12 lab")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -r requirements.txt
+	touch $@

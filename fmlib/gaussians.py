@@ -1,0 +1,133 @@
+"""The oracle: Gaussian mixtures, for which every quantity of flow matching has a closed form on every path.
+
+If x_1 ~ sum_k w_k N(m_k, s_k^2 I), x_0 ~ N(0, I) independently and x_t = alpha x_1 + sigma x_0, then
+p_t = sum_k w_k N(alpha m_k, V_k I) with V_k = alpha^2 s_k^2 + sigma^2, and given x_t = x and the component k
+everything is Gaussian. The rest is an average over the components with their posterior weights r_k(x).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from fmlib.checks import check_int, check_t, check_tensor
+from fmlib.paths import FlowPath
+
+
+class GaussianMixture:
+    """Mixture of K isotropic Gaussians in d dimensions, as the data distribution p_1.
+
+    means: [K, d]; stds: [K], standard deviations (not variances), > 0; weights: [K], >= 0, normalised here.
+    Methods take (path, t, x) with t a number or [B] and x [B, d], and compute in the dtype and on the device of x.
+
+    Raises TypeError or ValueError that names the argument that does not fit.
+    """
+
+    def __init__(self, means: Tensor, stds: Tensor, weights: Tensor | None = None):
+        check_tensor("means", means)
+        if means.dim() != 2:
+            raise ValueError(f"means must have shape [K, d], got {list(means.shape)}")
+        k = means.shape[0]
+        stds = torch.as_tensor(stds, dtype=means.dtype, device=means.device).expand(k)
+        if weights is None:
+            weights = torch.ones(k)
+        weights = torch.as_tensor(weights, dtype=means.dtype, device=means.device)
+        if weights.shape != (k,):
+            raise ValueError(f"weights must have shape [{k}], one a component, got {list(weights.shape)}")
+        if not bool((stds > 0).all()):
+            raise ValueError(f"stds must be positive, got {stds.tolist()}")
+        if not bool((weights >= 0).all()) or not float(weights.sum()) > 0:
+            raise ValueError(f"weights must be non-negative with a positive sum, got {weights.tolist()}")
+        self.means, self.stds, self.weights = means, stds, weights / weights.sum()
+
+    @property
+    def dim(self) -> int:
+        return self.means.shape[1]
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n independent samples of x_1, shape [n, d]."""
+        n = check_int("n", n)
+        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        noise = torch.randn(n, self.dim, generator=generator, dtype=self.means.dtype, device=self.means.device)
+        return self.means[k] + self.stds[k, None] * noise
+
+    def log_prob(self, path: FlowPath, t, x: Tensor) -> Tensor:
+        """log p_t(x), shape [B], in nats."""
+        return self._terms(path, t, x).log_joint.logsumexp(dim=1)
+
+    def score(self, path: FlowPath, t, x: Tensor) -> Tensor:
+        """The score, grad_x log p_t(x), shape [B, d]."""
+        q = self._terms(path, t, x)
+        return q.average(-q.offset / q.var)
+
+    def posterior_mean_x1(self, path: FlowPath, t, x: Tensor) -> Tensor:
+        """E[x_1 given x_t = x], shape [B, d]: the best guess of the data."""
+        q = self._terms(path, t, x)
+        return q.average(q.means + q.alpha * q.stds**2 / q.var * q.offset)
+
+    def posterior_mean_x0(self, path: FlowPath, t, x: Tensor) -> Tensor:
+        """E[x_0 given x_t = x], shape [B, d]: the best guess of the noise, = -sigma(t) * score."""
+        q = self._terms(path, t, x)
+        return q.average(q.sigma / q.var * q.offset)
+
+    def velocity(self, path: FlowPath, t, x: Tensor) -> Tensor:
+        """The marginal velocity u_t(x) = E[alpha' x_1 + sigma' x_0 given x_t = x], shape [B, d].
+
+        Lipman et al. 2023 (arXiv 2210.02747), eq. 8. It needs sigma' only in the product sigma sigma', so that
+        it is finite at both ends of every path.
+        """
+        q = self._terms(path, t, x)
+        return q.average(self._component_velocity(path, q))
+
+    def posterior_var(self, path: FlowPath, t, x: Tensor) -> Tensor:
+        """tr Var[x_1 given x_t = x], shape [B]: what remains unknown about the data."""
+        q = self._terms(path, t, x)
+        within = self.dim * q.stds**2 * q.sigma**2 / q.var
+        return q.total_variance(within, q.means + q.alpha * q.stds**2 / q.var * q.offset)
+
+    def velocity_var(self, path: FlowPath, t, x: Tensor) -> Tensor:
+        """tr Var[u_t given x_t = x], shape [B], of the target u_t = alpha' x_1 + sigma' x_0.
+
+        Its mean over t and x_t is the CFM loss of a perfect model: the floor that no training goes below.
+        """
+        q = self._terms(path, t, x)
+        d_alpha, d_sigma = path.d_alpha(q.t), path.d_sigma(q.t)
+        within = self.dim * q.stds**2 * (d_alpha * q.sigma - q.alpha * d_sigma) ** 2 / q.var
+        return q.total_variance(within, self._component_velocity(path, q))
+
+    def _component_velocity(self, path: FlowPath, q: "_Terms") -> Tensor:
+        d_alpha = path.d_alpha(q.t)
+        slope = (q.alpha * d_alpha * q.stds**2 + path.half_d_sigma_sq(q.t)) / q.var
+        return d_alpha * q.means + slope * q.offset
+
+    def _terms(self, path: FlowPath, t, x: Tensor) -> "_Terms":
+        check_tensor("x", x)
+        if x.dim() != 2 or x.shape[1] != self.dim:
+            raise ValueError(f"x must have shape [B, {self.dim}], got {list(x.shape)}")
+        t = check_t(t, x).to(x.dtype)[:, None, None]
+        return _Terms(path, t, x, self.means.to(x), self.stds.to(x)[:, None], self.weights.to(x))
+
+
+class _Terms:
+    """What all of the methods above share; every tensor broadcasts to [B, K, d]."""
+
+    def __init__(self, path: FlowPath, t: Tensor, x: Tensor, means: Tensor, stds: Tensor, weights: Tensor):
+        self.t, self.means, self.stds = t, means, stds
+        self.alpha, self.sigma = path.alpha(t), path.sigma(t)
+        self.var = self.alpha**2 * stds**2 + self.sigma**2  # [B, K, 1]
+        self.offset = x[:, None, :] - self.alpha * means  # [B, K, d]
+        d = x.shape[1]
+        log_normal = -0.5 * (
+            self.offset.square().sum(-1) / self.var[..., 0] + d * torch.log(2 * math.pi * self.var[..., 0])
+        )
+        self.log_joint = torch.log(weights) + log_normal  # [B, K]
+        self.posterior = self.log_joint.softmax(dim=1)[..., None]  # r_k(x): [B, K, 1]
+
+    def average(self, values: Tensor) -> Tensor:
+        """sum_k r_k values_k: [B, K, d] -> [B, d]."""
+        return (self.posterior * values).sum(dim=1)
+
+    def total_variance(self, within: Tensor, means: Tensor) -> Tensor:
+        """Law of total variance, traced over d: mean of the variances plus variance of the means."""
+        between = (means - self.average(means)[:, None, :]).square().sum(-1, keepdim=True)
+        return self.average(within + between)[:, 0]

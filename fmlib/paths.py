@@ -1,0 +1,184 @@
+"""Probability paths x_t = alpha(t) x_1 + sigma(t) x_0, from noise (t = 0) to data (t = 1).
+
+Every path here is a pair of scalar functions of t. The rest - the sample x_t and the regression target
+u_t = d x_t / dt - follows from them, as in Lipman et al. 2023 (arXiv 2210.02747), Theorem 3.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fmlib.checks import check_int, check_pair, check_t, expand_t
+
+Schedule = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class FlowPath:
+    """A Gaussian probability path.
+
+    name:              for labels and messages.
+    alpha, d_alpha:    the factor of the data x_1 and its derivative in t; any shape in, the same shape out.
+    sigma, d_sigma:    the factor of the noise x_0 and its derivative in t.
+    half_d_sigma_sq:   sigma * d_sigma, the derivative of sigma^2 / 2. It stays finite where d_sigma does not
+                       (VP-linear at t = 1), and the marginal velocity needs only this product.
+    """
+
+    name: str
+    alpha: Schedule
+    sigma: Schedule
+    d_alpha: Schedule
+    d_sigma: Schedule
+    half_d_sigma_sq: Schedule
+
+    def sample_xt(self, t, x0: Tensor, x1: Tensor) -> Tensor:
+        """x_t = alpha(t) x_1 + sigma(t) x_0.
+
+        t: a number or [B], in [0, 1]; x0 (noise) and x1 (data): [B, ...]. Returns [B, ...].
+        Raises ValueError or TypeError that names the argument that does not fit.
+        """
+        check_pair(x0, x1)
+        t = expand_t(check_t(t, x1), x1)
+        return self.alpha(t) * x1 + self.sigma(t) * x0
+
+    def target_ut(self, t, x0: Tensor, x1: Tensor) -> Tensor:
+        """u_t = d x_t / dt = alpha'(t) x_1 + sigma'(t) x_0: the target that a flow matching model regresses.
+
+        Shapes and errors as for `sample_xt`.
+        """
+        check_pair(x0, x1)
+        t = expand_t(check_t(t, x1), x1)
+        return self.d_alpha(t) * x1 + self.d_sigma(t) * x0
+
+    @property
+    def prior_std(self) -> float:
+        """Standard deviation of the noise at t = 0: 1 for rectified flow and VP, sigma_max for VE."""
+        return float(self.sigma(torch.zeros((), dtype=torch.float64)))
+
+    def sample_prior(self, *shape: int, device=None, dtype=None, generator=None) -> Tensor:
+        """Where sampling starts: prior_std * N(0, I), of the given shape.
+
+        Only the start of a *sampler* is scaled. In training x_0 stays N(0, I), because `sample_xt` multiplies
+        it by sigma(t) already; scaling it there as well would scale twice.
+        """
+        shape = [check_int("shape", n) for n in shape]
+        return self.prior_std * torch.randn(*shape, device=device, dtype=dtype, generator=generator)
+
+
+def rectified_flow_path() -> FlowPath:
+    """x_t = (1 - t) x_0 + t x_1, u_t = x_1 - x_0.
+
+    Liu et al. 2022 (arXiv 2209.03003), eq. 1; I-CFM of Tong et al. 2023 (arXiv 2302.00482) at sigma = 0.
+    """
+    return FlowPath(
+        name="rectified_flow",
+        alpha=lambda t: t,
+        sigma=lambda t: 1 - t,
+        d_alpha=torch.ones_like,
+        d_sigma=lambda t: -torch.ones_like(t),
+        half_d_sigma_sq=lambda t: t - 1,
+    )
+
+
+def vp_cosine_path() -> FlowPath:
+    """x_t = sin(pi t / 2) x_1 + cos(pi t / 2) x_0: variance preserving, alpha^2 + sigma^2 = 1.
+
+    The continuous, offset-free form of the cosine schedule of Nichol & Dhariwal 2021 (arXiv 2102.09672, eq. 17);
+    the trigonometric interpolant of Albergo & Vanden-Eijnden 2022 (arXiv 2209.15571).
+    """
+    c = math.pi / 2
+
+    # cos(c t) is written as sin(c (1 - t)), which is exactly 0 at t = 1; cos(pi / 2) in floating point is not.
+    def alpha(t):
+        return torch.sin(c * t)
+
+    def sigma(t):
+        return torch.sin(c * (1 - t))
+
+    return FlowPath(
+        name="vp_cosine",
+        alpha=alpha,
+        sigma=sigma,
+        d_alpha=lambda t: c * sigma(t),
+        d_sigma=lambda t: -c * alpha(t),
+        half_d_sigma_sq=lambda t: -c * alpha(t) * sigma(t),
+    )
+
+
+def vp_linear_path(beta_min: float = 0.1, beta_max: float = 20.0) -> FlowPath:
+    """The VP SDE with a linear beta, of DDPM and Song et al. 2021 (arXiv 2011.13456, eqs. 32-33), as a path.
+
+    With noising time tau = 1 - t and T = beta_min tau + (beta_max - beta_min) tau^2 / 2:
+    alpha = exp(-T / 2), sigma = sqrt(1 - exp(-T)).
+
+    At t = 1 sigma behaves like sqrt(beta_min tau), so d_sigma tends to -infinity. `d_sigma` is therefore evaluated
+    at tau >= 1e-5, the cut-off that Song et al. train and sample with (appendix C); everything else is exact there.
+    At t = 0 a trace of the data is left: alpha = 0.00657 with the defaults.
+
+    Raises ValueError unless 0 < beta_min <= beta_max < infinity.
+    """
+    if not 0 < beta_min <= beta_max < math.inf:
+        raise ValueError(f"beta_min and beta_max must satisfy 0 < beta_min <= beta_max, got {beta_min} and {beta_max}")
+    tau_min = 1e-5
+
+    def beta(tau):
+        return beta_min + (beta_max - beta_min) * tau
+
+    def big_t(tau):
+        return beta_min * tau + 0.5 * (beta_max - beta_min) * tau**2
+
+    def alpha(t):
+        return torch.exp(-0.5 * big_t(1 - t))
+
+    def sigma(t):
+        return torch.sqrt(-torch.expm1(-big_t(1 - t)))  # expm1 keeps the digits of a small T
+
+    def half_d_sigma_sq(t):
+        return -0.5 * beta(1 - t) * alpha(t) ** 2
+
+    def d_sigma(t):
+        tau = (1 - t).clamp_min(tau_min)  # not 1 - clamp(t): in float32 that would round tau
+        return -0.5 * beta(tau) * torch.exp(-big_t(tau)) / torch.sqrt(-torch.expm1(-big_t(tau)))
+
+    return FlowPath(
+        name="vp_linear",
+        alpha=alpha,
+        sigma=sigma,
+        d_alpha=lambda t: 0.5 * beta(1 - t) * alpha(t),
+        d_sigma=d_sigma,
+        half_d_sigma_sq=half_d_sigma_sq,
+    )
+
+
+def ve_path(sigma_min: float = 0.01, sigma_max: float = 50.0) -> FlowPath:
+    """x_t = x_1 + sigma(t) x_0 with sigma falling log-linearly from sigma_max (t = 0) to sigma_min (t = 1).
+
+    Variance exploding, as in SMLD and Song et al. 2021 (arXiv 2011.13456, eq. 30); Lipman et al. 2023, eq. 16.
+    Two things differ from the other paths. Sampling starts at N(0, sigma_max^2 I): use `sample_prior`. And at
+    t = 1 a blur of sigma_min is left: p_1 is the data convolved with N(0, sigma_min^2 I).
+
+    Raises ValueError unless 0 < sigma_min < sigma_max < infinity.
+    """
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise ValueError(
+            f"sigma_min and sigma_max must satisfy 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}"
+        )
+    log_min, log_max = math.log(sigma_min), math.log(sigma_max)
+
+    def sigma(t):
+        return torch.exp(log_max * (1 - t) + log_min * t)
+
+    def d_sigma(t):
+        return (log_min - log_max) * sigma(t)
+
+    return FlowPath(
+        name="ve",
+        alpha=torch.ones_like,
+        sigma=sigma,
+        d_alpha=torch.zeros_like,
+        d_sigma=d_sigma,
+        half_d_sigma_sq=lambda t: (log_min - log_max) * sigma(t) ** 2,
+    )

@@ -1,0 +1,247 @@
+"""Training: how t is drawn, the conditional flow matching loss, the moving average of the weights, the loop."""
+
+import copy
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from fmlib.checks import check_int, check_pair, check_tensor
+from fmlib.paths import FlowPath
+
+TSampler = Callable[..., Tensor]
+
+
+def uniform_t(n: int, device=None) -> Tensor:
+    """n independent times t ~ U(0, 1), shape [n]."""
+    return torch.rand(n, device=device)
+
+
+def stratified_t(n: int, device=None) -> Tensor:
+    """One uniform time in each of the n slices [i/n, (i+1)/n): each t is uniform, the batch covers [0, 1] evenly.
+
+    The loss keeps its expectation, its estimate varies less; as the low-discrepancy sampler of Kingma et al. 2021
+    (arXiv 2107.00630, appendix I.1).
+    """
+    return (torch.arange(n, device=device) + torch.rand(n, device=device)) / n
+
+
+def logit_normal_t(m: float = 0.0, s: float = 1.0) -> TSampler:
+    """A sampler of t = sigmoid(m + s z), z ~ N(0, 1): more times in the middle; m > 0 leans to the data end (t = 1).
+
+    Esser et al. 2024 (SD3, arXiv 2403.03206), section 3.1; m = 0, s = 1 did best there on average. Their time runs
+    the other way, which flips the sign of m. Unlike `stratified_t` this changes the loss: it is a weight on t.
+    """
+    if not (math.isfinite(m) and 0 < s < math.inf):
+        raise ValueError(f"m must be finite and s positive, got m = {m} and s = {s}")
+    return lambda n, device=None: torch.sigmoid(m + s * torch.randn(n, device=device))
+
+
+T_SAMPLERS = {"uniform": uniform_t, "stratified": stratified_t, "logitnormal": logit_normal_t()}
+
+
+def t_sampler(t_dist: str | TSampler) -> TSampler:
+    """The function (n, device) -> t [n] behind a name in T_SAMPLERS; a function is returned as it is."""
+    if callable(t_dist):
+        return t_dist
+    if t_dist not in T_SAMPLERS:
+        raise ValueError(f"t_dist must be one of {', '.join(T_SAMPLERS)} or a function n -> t, got {t_dist!r}")
+    return T_SAMPLERS[t_dist]
+
+
+def cfm_loss(
+    model,
+    path: FlowPath,
+    x1: Tensor,
+    x0: Tensor | None = None,
+    t_dist: str | TSampler = "uniform",
+    return_components: bool = False,
+):
+    """The conditional flow matching loss, E || v_theta(t, x_t) - u_t ||^2 (Lipman et al. 2023, eq. 9).
+
+    The squared norm is a *sum* over the dimensions, then a mean over the batch, as in the formula. `F.mse_loss`
+    would be smaller by the factor 1/d.
+
+    model: called as model(t, x_t), t [B]; x1: data [B, ...]; x0: noise of the same shape, N(0, I) if None;
+    t_dist: "uniform", "stratified", "logitnormal", or a function such as `logit_normal_t(m, s)`.
+    Returns the loss, a scalar tensor. With return_components also a dict: "t" [B], "per_sample" [B] (the squared
+    error of each pair), and the root mean squares over the batch "v_pred_norm" of |v_theta| and "u_norm" of |u_t|.
+    Raises ValueError or TypeError if shapes, devices or t_dist do not fit.
+    """
+    check_tensor("x1", x1)
+    if x0 is None:
+        x0 = torch.randn_like(x1)
+    check_pair(x0, x1)
+    t = t_sampler(t_dist)(x1.shape[0], device=x1.device).to(x1.dtype)
+
+    xt = path.sample_xt(t, x0, x1)
+    ut = path.target_ut(t, x0, x1)
+    v = model(t, xt)
+    if v.shape != ut.shape:
+        raise ValueError(f"model(t, x) must return the shape of x, {list(ut.shape)}, got {list(v.shape)}")
+
+    per_sample = (v - ut).square().flatten(1).sum(1)
+    loss = per_sample.mean()
+    if not return_components:
+        return loss
+    rms = {name: u.detach().flatten(1).square().sum(1).mean().sqrt() for name, u in (("v_pred", v), ("u", ut))}
+    return loss, {
+        "t": t,
+        "per_sample": per_sample.detach(),
+        "v_pred_norm": rms["v_pred"].item(),
+        "u_norm": rms["u"].item(),
+    }
+
+
+def make_ema(model: nn.Module) -> nn.Module:
+    """A frozen copy of the model, in eval mode, to hold the exponential moving average of its weights."""
+    return copy.deepcopy(model).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def update_ema(ema_model: nn.Module, model: nn.Module, decay: float) -> None:
+    """ema <- decay * ema + (1 - decay) * weights, in place. Buffers (counters, batch statistics) are copied."""
+    for average, weight in zip(ema_model.parameters(), model.parameters(), strict=True):
+        average.lerp_(weight, 1 - decay)
+    for average, buffer in zip(ema_model.buffers(), model.buffers(), strict=True):
+        average.copy_(buffer)
+
+
+def ema_warmup(step: int, decay: float) -> float:
+    """The decay to use at step 0, 1, 2, ...: min(decay, (1 + step) / (10 + step)).
+
+    A fixed decay of 0.9999 would still hold 82 % of the *initial* weights after 2,000 steps. With the warm-up the
+    average spans about the last tenth of the steps so far, until `decay` takes over.
+    """
+    return min(decay, (1 + step) / (10 + step))
+
+
+def endless_batches(dataloader: Iterable, device=None):
+    """Yield batches x1 on `device` for ever; a dataloader that ends is started again.
+
+    A batch is a tensor [B, ...], or a tuple or list whose first entry is one (as `TensorDataset` gives).
+    Raises ValueError if the dataloader yields nothing, or is a generator that cannot be started again.
+    """
+    seen = 0
+    while True:
+        before = seen
+        for batch in dataloader:
+            x1 = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
+            if not isinstance(x1, Tensor):
+                raise TypeError(f"dataloader must yield tensors x1 [B, ...], got {type(x1).__name__}")
+            seen += 1
+            yield check_tensor("x1 (from the dataloader)", x1).to(device, non_blocking=True)
+        if seen == 0:
+            raise ValueError("dataloader is empty: it yielded no batch, expected batches x1 [B, ...]")
+        if seen == before:
+            raise ValueError(
+                f"dataloader is exhausted after {seen} batches and cannot be started again (a generator?): "
+                "pass an object with __iter__, such as a DataLoader or fmlib.SampledBatches"
+            )
+
+
+def train_flow_matching(
+    model: nn.Module,
+    dataloader: Iterable,
+    path: FlowPath,
+    total_steps: int = 2_000,
+    lr: float = 5e-3,
+    weight_decay: float = 0.0,
+    device=None,
+    log_every: int = 200,
+    ema_decay: float = 0.9999,
+    *,
+    t_dist: str | TSampler = "stratified",
+    grad_clip: float | None = 1.0,
+    schedule: str = "onecycle",
+    callback: Callable[[int, float, nn.Module, nn.Module], None] | None = None,
+) -> tuple[nn.Module, nn.Module]:
+    """Minimise `cfm_loss` with AdamW and return (model, ema_model), both in eval mode on `device`.
+
+    model:        v_theta, called as model(t, x). It is trained in place.
+    dataloader:   yields data batches x1 [B, ...]; it is started again when it ends. Noise is drawn anew each step.
+    total_steps:  optimiser steps.
+    lr, schedule: "onecycle" rises to the peak lr and falls to zero, "constant" keeps it (torch's OneCycleLR).
+    weight_decay: AdamW's.
+    device:       "cpu", "cuda", ...; None keeps the model where it is.
+    log_every:    steps between updates of the loss on the progress bar; 0 shows no bar.
+    ema_decay:    limit of the moving average's decay, in [0, 1); see `ema_warmup`.
+    t_dist:       as in `cfm_loss`.
+    grad_clip:    limit of the gradient norm of loss / d, so that one value serves every dimension; None for no limit.
+    callback:     called after each step as callback(step, loss, model, ema_model), step = 1 ... total_steps.
+
+    Interrupting (Kernel > Interrupt) ends the training and returns both models as they are after the last whole
+    step. A loss that is NaN or infinite raises FloatingPointError with the step; nothing is returned then.
+    Raises ValueError or TypeError for arguments that do not fit.
+    """
+    total_steps = check_int("total_steps", total_steps)
+    log_every = check_int("log_every", log_every, minimum=0)
+    if not 0 <= ema_decay < 1:
+        raise ValueError(f"ema_decay must lie in [0, 1), got {ema_decay}")
+    if not 0 < lr < math.inf:
+        raise ValueError(f"lr must be positive and finite, got {lr}")
+    if schedule not in ("onecycle", "constant"):
+        raise ValueError(f"schedule must be 'onecycle' or 'constant', got {schedule!r}")
+    t_dist = t_sampler(t_dist)
+
+    if device is None:
+        device = next(model.parameters()).device
+    model.to(device).train()
+    ema_model = make_ema(model)
+    batches = endless_batches(dataloader, device)
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+    if schedule == "onecycle":
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=total_steps)
+    else:
+        scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+    recent = []
+    with tqdm(total=total_steps, disable=log_every == 0, desc=path.name, leave=False) as bar:
+        try:
+            for step in range(1, total_steps + 1):
+                x1 = next(batches)
+                loss = cfm_loss(model, path, x1, t_dist=t_dist)
+                value = loss.item()
+                if not math.isfinite(value):
+                    raise FloatingPointError(
+                        f"the loss became {value} at step {step} of {total_steps}: training stopped. "
+                        f"Usual causes: lr too high (it is {lr}), or NaN in the data"
+                    )
+                optimizer.zero_grad(set_to_none=True)
+                (loss / x1[0].numel()).backward()
+                if grad_clip is not None:
+                    nn.utils.clip_grad_norm_(parameters, grad_clip)
+                optimizer.step()
+                scheduler.step()
+                update_ema(ema_model, model, ema_warmup(step - 1, ema_decay))
+
+                recent.append(value)
+                if log_every and step % log_every == 0:
+                    bar.set_postfix_str(f"mean loss {sum(recent) / len(recent):.4f}", refresh=False)
+                    recent.clear()
+                bar.update()
+                if callback is not None:
+                    callback(step, value, model, ema_model)
+        except KeyboardInterrupt:
+            print(f"Interrupted at step {step} of {total_steps}: the model and its EMA are returned as they are.")
+    return model.eval(), ema_model
+
+
+class History:
+    """A callback for `train_flow_matching` that keeps the losses, and copies of the EMA's weights at `snapshot_at`.
+
+    losses: list of floats, one a step. snapshots: dict step -> state_dict of the EMA; step 0 is the untrained model.
+    """
+
+    def __init__(self, snapshot_at: Iterable[int] = ()):
+        self.snapshot_at = set(snapshot_at)
+        self.losses: list[float] = []
+        self.snapshots: dict[int, dict] = {}
+
+    def __call__(self, step: int, loss: float, model: nn.Module, ema_model: nn.Module) -> None:
+        self.losses.append(loss)
+        if step in self.snapshot_at:
+            self.snapshots[step] = copy.deepcopy(ema_model.state_dict())

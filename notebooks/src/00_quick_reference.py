@@ -1,0 +1,200 @@
+# %% [markdown]
+# # 00 · Flow matching in five sentences
+#
+# The whole idea on one page, with the convention that all lessons keep – and a cell under each sentence that shows it.
+#
+# **You will be able to**
+#
+# 1. state flow matching in five correct sentences;
+# 2. fix the convention in your first sentence, and translate it to the papers that use another;
+# 3. find the lesson that proves each statement.
+#
+# *Before:* nothing but a little calculus. *Time:* 10 minutes to read, about 10 seconds to run.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from importlib.util import find_spec
+
+needed = {
+    "torch": "torch", "numpy": "numpy", "scipy": "scipy", "sklearn": "scikit-learn", "matplotlib": "matplotlib",
+    "ipywidgets": "ipywidgets", "tqdm": "tqdm", "fmlib": "the lessons' own module, fmlib",
+}  # fmt: skip
+missing = [name for module, name in needed.items() if find_spec(module) is None]
+if missing:
+    print(f"Missing here: {', '.join(missing)}.")
+    print("In the project's top folder run  make lab  (or  pip install -r requirements.txt ), then restart the kernel.")
+else:
+    print("Everything that the lessons need is installed.")
+
+# %%
+import torch
+
+from fmlib import *
+from fmlib import plots
+from fmlib.plots import cloud, panels, show
+
+torch.set_num_threads(1)  # these tensors are tiny: a second thread costs more than it brings
+torch.manual_seed(0)
+plots.use_style()
+
+path = rectified_flow_path()
+moons = moons_mixture()  # data whose exact velocity field is known
+
+
+def exact(t, x):
+    return moons.velocity(path, t, x)
+
+
+# %% [markdown]
+# ## The idea in one picture
+#
+# Start with noise. Give every point a velocity that depends on where it is and what time it is. Follow it from $t = 0$ to $t = 1$. If the velocity is right, the cloud of noise arrives as data. **Flow matching is a way to learn that velocity.**
+
+# %%
+x0 = torch.randn(1500, 2)
+states = rk4_sampler(exact, x0, steps=40, return_trajectory=True)
+
+fig, axes = panels(5, 1.75)
+for ax, i in zip(axes, [0, 10, 20, 30, 40], strict=True):
+    cloud(ax, states[i], "noise" if i == 0 else "data" if i == 40 else "path", size=2, alpha=0.7)
+    for k in range(6):
+        ax.plot(*states[: i + 1, k].T, color="black", linewidth=0.8)
+        ax.plot(*states[i, k], "o", color="black", markersize=2.5)
+    ax.set_title(f"t = {i / 40:.2f}")
+    plots.bare(ax, (-3.2, 4.9, -3.2, 3.3))
+show(
+    fig,
+    "Five pictures of one cloud: round noise at t = 0 turns step by step into two moons at t = 1. Six points are followed; their paths bend.",
+)
+
+# %% [markdown]
+# ## The convention
+#
+# Say it first in any interview, because papers differ:
+#
+# > **$t = 0$ is noise, $x_0 \sim \mathcal N(0, I)$. $t = 1$ is data, $x_1$. In between $x_t = \alpha_t x_1 + \sigma_t x_0$. Sampling integrates from 0 to 1.**
+#
+# | source | noise at | data at | the line is written | velocity | where |
+# |---|---|---|---|---|---|
+# | **these lessons** | $t = 0$ | $t = 1$ | $(1-t)\,x_0 + t\,x_1$ | $x_1 - x_0$ | `fmlib` |
+# | Lipman et al. 2023 | $t = 0$ | $t = 1$ | $(1-(1-\sigma_{\min})t)\,x_0 + t\,x_1$ | $x_1 - (1-\sigma_{\min})\,x_0$ | section 4.1 |
+# | Liu et al. 2022 | $t = 0$ | $t = 1$ | $(1-t)\,X_0 + t\,X_1$ | $X_1 - X_0$ | equation 1 |
+# | Tong et al. 2023 | source at $t = 0$ | target at $t = 1$ | $(1-t)\,x_0 + t\,x_1$ | $x_1 - x_0$ | section 3 |
+# | SD3 (Esser et al. 2024) | $t = 1$ | $t = 0$ | $(1-t)\,x_0 + t\,\epsilon$ | $\epsilon - x_0$ | section 2 |
+# | FLUX (official code) | $t = 1$ | $t = 0$ | as SD3 | as SD3 | its sampler runs from 1 to 0 |
+#
+# The quick reference that these lessons start from says that Lipman et al. put the data at $x_0$, and that SD3 goes "also noise → data". Both are wrong; the table follows the papers. In SD3 $x_0$ is the *data*, so the same letter means the opposite. To translate, replace $t$ by $1 - t$, **and** flip the sign of the velocity. Forgetting one of the two is the most frequent bug in this field:
+
+
+# %%
+def sd3_velocity(t, x):
+    """The same flow in SD3's convention: its time runs from data to noise."""
+    return -exact(1 - t, x)
+
+
+translations = {
+    "time and sign flipped": lambda t, x: -sd3_velocity(1 - t, x),
+    "only the time flipped": lambda t, x: sd3_velocity(1 - t, x),
+    "only the sign flipped": lambda t, x: -sd3_velocity(t, x),
+}
+real = sample_moons(1500)
+distance = {name: energy_distance(midpoint_sampler(v, x0, steps=20), real) for name, v in translations.items()}
+for name, value in distance.items():
+    print(f"{name:24} energy distance to the data {value:7.3f}")
+print(f"{'sampling floor':24} energy distance {sampling_floor(energy_distance, sample_moons, 1500)}")
+assert abs(distance["time and sign flipped"]) < 0.01
+assert min(distance["only the time flipped"], distance["only the sign flipped"]) > 0.1
+
+# %% [markdown]
+# ## The five sentences
+#
+# **1. Goal.** Learn a velocity field $v_\theta(t, x)$ such that the ODE $\dot x_t = v_\theta(t, x_t)$ carries noise $x_0 \sim p_0$ to data $x_1 \sim p_1$. *(Lesson 01.)*
+#
+# The picture above was made with the exact field. Its end points are data, as far as 1,500 points can tell:
+
+# %%
+w2, w2_floor = sliced_w2(states[-1], real), sampling_floor(sliced_w2, sample_moons, 1500)
+print(f"sliced W2: exact flow {w2:.3f}, sampling floor {w2_floor}, noise left as it is {sliced_w2(x0, real):.3f}")
+assert w2 < 3 * w2_floor.mean
+
+# %% [markdown]
+# **2. Training.** Regress the velocity of random pairs, $\mathcal L_{\text{CFM}} = \mathbb E \| v_\theta(t, x_t) - u_t(x_t \mid z) \|^2$. This is *simulation-free*: no ODE is solved to compute it. *(Lessons 02, 04.)*
+#
+# **3. The theorem.** $\nabla_\theta \mathcal L_{\text{FM}} = \nabla_\theta \mathcal L_{\text{CFM}}$: regressing the answers of single pairs has the same gradient as regressing the unknown marginal field (Lipman et al. 2023, Theorem 2). The equality is one of *expectations*: on a minibatch the two gradients differ, and the difference shrinks as the batch grows. *(Lesson 02.)*
+
+# %%
+net = VectorFieldMLP(2, hidden=64)
+
+
+def gradient(targets, t, xt):
+    loss = (net(t, xt) - targets).square().sum(dim=1).mean()
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(net.parameters()))])
+
+
+relative = []
+for batch in (100, 1_000, 10_000):
+    x1, t = sample_moons(batch), uniform_t(batch)
+    noise = torch.randn_like(x1)
+    xt = path.sample_xt(t, noise, x1)
+    conditional = gradient(path.target_ut(t, noise, x1), t, xt)
+    marginal = gradient(exact(t, xt), t, xt)
+    relative.append(((conditional - marginal).norm() / marginal.norm()).item())
+    print(f"batch {batch:6}: the gradients of the CFM and the FM loss differ by {100 * relative[-1]:.1f} %")
+assert relative[2] < relative[0] / 3
+
+# %% [markdown]
+# **4. The simplest path.** $x_t = (1-t)\,x_0 + t\,x_1$ with the target $x_1 - x_0$: 1-rectified flow, also called I-CFM. *OT-CFM is something else*: the same line, but with noise and data paired by minibatch optimal transport. SD3 and FLUX use this line with time reversed (table above). The line is straight for *one pair*. The flow that is learned bends, as the six paths in the picture do. *(Lessons 03, 07.)*
+
+# %%
+chord = (states[-1] - states[0]).norm(dim=1)
+length = states.diff(dim=0).norm(dim=2).sum(dim=0)
+print(
+    f"path length / distance of end points:  median {(length / chord).median():.3f},  99th percentile {(length / chord).quantile(0.99):.3f}"
+)
+assert (length / chord).quantile(0.99) > 1.02
+
+# %% [markdown]
+# **5. Sampling.** Start at $x_0 \sim p_0$ and integrate to $t = 1$ with an ODE solver: Euler, Heun, RK4 or an adaptive one. What counts is the error at a given number of model calls (NFE). *(Lesson 05.)*
+
+# %%
+few = x0[:150].double()
+reference = rk4_sampler(exact, few, steps=200)
+for sampler, steps, calls in ((euler_sampler, 40, 1), (heun_sampler, 20, 2), (rk4_sampler, 10, 4)):
+    error = (sampler(exact, few, steps=steps) - reference).norm(dim=1).median()
+    print(f"{sampler.__name__:14} {steps:3} steps, {steps * calls} NFE: median error {error:.1e}")
+
+# %% [markdown]
+# ## Against diffusion
+#
+# Diffusion is defined by a stochastic equation that adds noise, and learns the score $s = \nabla \log p_t$. Flow matching picks the path directly and learns the velocity. For every path with independent Gaussian noise the two are the same information: one is a linear function of the other. The quick reference says that this fails for the rectified flow; it does not. *(Lesson 06.)*
+#
+# ## The map
+#
+# | lesson | the question that it answers |
+# |---|---|
+# | **00 · quick reference** | what is it, in five sentences? |
+# | 01 · continuity equation | when does a velocity field move $p_0$ to $p_1$, and is it unique? |
+# | 02 · CFM theorem | why may we regress on single pairs? |
+# | 03 · paths | rectified flow, VP, VE: what does the choice change? |
+# | **[04 · training](04_training.ipynb)** | how is it trained, and how good is it? |
+# | 05 · ODE solvers | how many steps, and which solver? |
+# | 06 · score, ε, v | how are flows and diffusion models converted? |
+# | 07 · reflow | how does one get by with one step? |
+# | 08 · guidance | how does one steer it with a condition? |
+# | 09 · production | what is missing from the toy? |
+# | 10 · mock interview | can you say it without notes? |
+#
+# Lessons in bold are here; the others follow.
+#
+# ## You can now …
+#
+# 1. state the five sentences, with their corrections: equality *in expectation*, OT-CFM is not rectified flow, straight *per pair*;
+# 2. name the convention first, and translate with $t \to 1 - t$ and a flipped sign;
+# 3. pick the lesson that proves a statement.
+#
+# ## References
+#
+# - Y. Lipman et al., *Flow Matching for Generative Modeling*, ICLR 2023, arXiv 2210.02747.
+# - X. Liu, C. Gong, Q. Liu, *Flow Straight and Fast*, ICLR 2023, arXiv 2209.03003.
+# - A. Tong et al., *Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal Transport*, TMLR 2024, arXiv 2302.00482.
+# - P. Esser et al., *Scaling Rectified Flow Transformers for High-Resolution Image Synthesis* (SD3), 2024, arXiv 2403.03206.

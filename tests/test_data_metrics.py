@@ -1,0 +1,128 @@
+"""Data sets and distances: known values, floors, and clear errors."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import energy_distance as scipy_energy_distance
+from sklearn.datasets import make_moons
+
+from fmlib import (
+    dequantise,
+    energy_distance,
+    estimate,
+    load_digits_flow,
+    sample_moons,
+    sampling_floor,
+    sliced_w2,
+    wasserstein2,
+)
+
+
+def test_moons_have_the_moments_of_scikit_learn():
+    ours = sample_moons(40_000)
+    theirs = 2 * torch.tensor(make_moons(40_000, noise=0.05, random_state=0)[0], dtype=torch.float32)
+    standard_error = ours.std(0) / math.sqrt(40_000)
+    assert ((ours.mean(0) - theirs.mean(0)).abs() < 4.5 * standard_error).all()
+    assert (torch.cov(ours.T) - torch.cov(theirs.T)).abs().max() < 0.05
+    assert energy_distance(ours[:3000], theirs[:3000]) < 0.01
+
+
+def test_moons_are_independent_and_seeded():
+    a, b = (sample_moons(100, generator=torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(a, b)
+    halves = torch.stack([(sample_moons(200)[:, 1] > 0.5).float().mean() for _ in range(50)])
+    assert halves.std() > 0.01  # make_moons would give almost the same share each time
+
+
+def test_digits():
+    digits = load_digits_flow()
+    assert digits.train.shape == (1437, 64) and digits.test.shape == (360, 64)
+    assert digits.train.min() >= -1 and digits.train.max() <= 1
+    everything = torch.cat([digits.train, digits.test])
+    assert sorted(torch.cat([digits.train_labels, digits.test_labels]).unique().tolist()) == list(range(10))
+    levels = ((everything + 1) / 2 * 17 - 0.5).round()
+    assert set(levels.unique().tolist()) == set(range(17))
+    spread = dequantise(everything)
+    assert spread.min() >= -1 and spread.max() <= 1
+    assert torch.equal(((spread + 1) / 2 * 17).floor().clamp_max(16), levels)  # no level is lost
+    assert torch.equal(load_digits_flow().test, digits.test)
+    assert not torch.equal(load_digits_flow(seed=1).test, digits.test)
+    assert digits.sample_train(7).shape == (7, 64)
+
+
+def test_energy_distance_against_scipy_and_a_closed_form():
+    a, b = torch.randn(500, 1), torch.randn(400, 1) + 1
+    ours = energy_distance(a, b)
+    squared = scipy_energy_distance(a[:, 0].numpy(), b[:, 0].numpy()) ** 2  # the biased estimate, square-rooted
+    bias = sum(torch.cdist(x, x).mean().item() / (len(x) - 1) for x in (a, b))
+    assert ours == pytest.approx(squared - bias, abs=1e-5)
+    # E|X - Y| of N(0, 1) and N(m, 1) is known: the distance is 2 E|N(m, 2)| - 2 E|N(0, 2)|.
+    m, s = 1.0, math.sqrt(2)
+    folded = s * math.sqrt(2 / math.pi) * math.exp(-(m**2) / (2 * s**2)) + m * math.erf(m / (s * math.sqrt(2)))
+    exact = 2 * folded - 2 * s * math.sqrt(2 / math.pi)
+    result = estimate([energy_distance(torch.randn(800, 1), torch.randn(800, 1) + m) for _ in range(20)])
+    assert abs(result.mean - exact) < 4.5 * result.std_error
+
+
+def test_energy_distance_is_unbiased_at_the_floor():
+    floor = sampling_floor(energy_distance, sample_moons, 200, repeats=60)
+    assert abs(floor.mean) < 4.5 * floor.std_error
+    biased = sampling_floor(
+        lambda a, b: energy_distance(a, b) + torch.cdist(a, a).mean().item() / 199 * 2, sample_moons, 200, repeats=60
+    )
+    assert biased.mean > 4.5 * biased.std_error
+
+
+def test_wasserstein_of_a_shift_is_the_shift():
+    x, shift = torch.randn(300, 3), torch.tensor([3.0, 0.0, 4.0])
+    assert wasserstein2(x, x + shift) == pytest.approx(5, rel=1e-5)  # 25 would be the square
+    assert wasserstein2(x, x[torch.randperm(300)]) == pytest.approx(0, abs=1e-6)
+    assert sliced_w2(x, x + shift) == pytest.approx(5 / math.sqrt(3), rel=0.15)
+    assert sliced_w2(x, x[torch.randperm(300)]) == pytest.approx(0, abs=1e-6)
+
+
+def test_one_dimensional_wasserstein_of_two_gaussians():
+    """W2(N(0, 1), N(m, s^2))^2 = m^2 + (s - 1)^2; in one dimension the sliced distance is the exact one."""
+    a, b = torch.randn(4000, 1), 2 * torch.randn(4000, 1) + 1
+    assert sliced_w2(a, b) == pytest.approx(math.sqrt(2), rel=0.05)
+    assert sliced_w2(a[:1000], b[:1000]) == pytest.approx(wasserstein2(a[:1000], b[:1000]), rel=1e-4)
+
+
+def test_sliced_distance_of_unequal_sizes():
+    a, b = torch.randn(1000, 2), torch.randn(1000, 2)
+    doubled = b.repeat(2, 1)
+    assert sliced_w2(a, doubled) == pytest.approx(sliced_w2(a, b), rel=0.05)
+    assert sliced_w2(doubled, a) == pytest.approx(sliced_w2(a, b), rel=0.05)
+
+
+def test_floors_fall_with_the_sample_size():
+    floors = [sampling_floor(sliced_w2, sample_moons, n, repeats=10) for n in (100, 1600)]
+    assert floors[0].mean / floors[1].mean == pytest.approx(4, rel=0.4)
+
+
+def test_estimate():
+    values = np.arange(10.0)
+    result = estimate(values)
+    assert result == (4.5, pytest.approx(values.std(ddof=1) / math.sqrt(10)), 10)
+    assert str(result) == "4.5000 ± 0.9574"
+
+
+@pytest.mark.parametrize("metric", [energy_distance, sliced_w2, wasserstein2])
+def test_bad_input_is_named(metric):
+    good = torch.randn(5, 2)
+    with pytest.raises(ValueError, match=r"same dimension, got a \[5, 2\] and b \[5, 3\]"):
+        metric(good, torch.randn(5, 3))
+    with pytest.raises(ValueError, match=r"a must have shape \[N, d\] with N >= 2, got \[1, 2\]"):
+        metric(good[:1], good)
+    with pytest.raises(ValueError, match=r"b must have shape \[N, d\] with N >= 2, got \[5\]"):
+        metric(good, good[:, 0])
+    with pytest.raises(ValueError, match="b must be finite"):
+        metric(good, good * float("inf"))
+    with pytest.raises(TypeError, match="a must be a torch.Tensor, got ndarray"):
+        metric(good.numpy(), good)
+    with pytest.raises(ValueError, match="same number of points, got 5 and 4"):
+        wasserstein2(good, good[:4])
+    with pytest.raises(TypeError, match="n must be an integer"):
+        sample_moons(2.5)

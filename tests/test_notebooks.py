@@ -1,0 +1,119 @@
+"""The stored notebooks are what their text says, executed once from top to bottom, and small."""
+
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+import render  # noqa: E402
+
+TEXTS = sorted((ROOT / "notebooks" / "src").glob("*.py"))
+NAMES = [t.stem for t in TEXTS]
+
+
+def load(name):
+    return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def code_cells(notebook):
+    return [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
+
+
+def test_every_lesson_has_both_forms():
+    assert NAMES and sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb")) == NAMES
+
+
+def problems(notebook, text) -> list[str]:
+    """What is wrong with a stored notebook, in words."""
+    found = []
+    if render.cells(notebook) != render.cells(text):
+        found.append("its cells differ from notebooks/src: run make render (after copying an edit into the text)")
+    code = code_cells(notebook)
+    if [c.execution_count for c in code] != list(range(1, len(code) + 1)):
+        found.append("it was not executed once from top to bottom")
+    for number, cell in enumerate(code, 1):
+        tags = cell.metadata.get("tags", [])
+        if any(o.output_type == "error" for o in cell.outputs) and "raises-exception" not in tags:
+            found.append(f"cell {number} holds an error")
+        marked = re.search(r"^# NBVAL_CHECK_OUTPUT$", cell.source, re.MULTILINE) or "nbval-check-output" in tags
+        if marked and not cell.outputs:
+            found.append(f"cell {number} is marked for output checking and has no stored output")
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}) and not output.metadata.get("image/png", {}).get("alt"):
+                found.append(f"cell {number} shows a picture without alt text: use fmlib.plots.show")
+    if "widgets" in notebook.metadata:
+        found.append("it stores widget state")
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebook_is_what_its_text_says(name):
+    text = render.read_text(ROOT / "notebooks" / "src" / f"{name}.py")
+    assert problems(load(name), text) == []
+    assert (ROOT / "notebooks" / f"{name}.ipynb").stat().st_size < 1_000_000
+
+
+def test_each_problem_is_found():
+    """The wrong twins: one thing broken at a time in a good notebook."""
+    name = NAMES[0]
+    text = render.read_text(ROOT / "notebooks" / "src" / f"{name}.py")
+
+    def broken(change) -> list[str]:
+        notebook = load(name)
+        change(notebook, code_cells(notebook))
+        return problems(notebook, text)
+
+    def set_source(notebook, code):
+        notebook.cells[0].source += "!"
+
+    def swap_counts(notebook, code):
+        code[0].execution_count = 2
+
+    def add_error(notebook, code):
+        code[1].outputs.append(nbformat.v4.new_output("error", ename="E", evalue="", traceback=[]))
+
+    def drop_marked_output(notebook, code):
+        code[0].outputs = []
+
+    def drop_alt(notebook, code):
+        picture = next(o for c in code for o in c.outputs if "image/png" in o.get("data", {}))
+        picture.metadata = {}
+
+    for change, message in (
+        (set_source, "differ"),
+        (swap_counts, "not executed once"),
+        (add_error, "holds an error"),
+        (drop_marked_output, "no stored output"),
+        (drop_alt, "without alt text"),
+    ):
+        found = broken(change)
+        assert len(found) == 1 and message in found[0]
+
+
+def test_an_edited_notebook_is_not_overwritten(tmp_path, monkeypatch):
+    notebook = load(NAMES[0])
+    notebook.cells[1].source = "my_answer = 42"
+    nbformat.write(notebook, tmp_path / f"{NAMES[0]}.ipynb")
+    before = (tmp_path / f"{NAMES[0]}.ipynb").read_bytes()
+    monkeypatch.setattr(render, "NOTEBOOKS", tmp_path)
+    with pytest.raises(SystemExit, match="was edited since it was rendered"):
+        render.render(TEXTS[0], force=False)
+    assert (tmp_path / f"{NAMES[0]}.ipynb").read_bytes() == before
+    assert not render.was_edited(ROOT / "notebooks" / f"{NAMES[0]}.ipynb")
+
+
+def test_progress_bars_are_dropped():
+    bar = nbformat.v4.new_output(
+        "display_data",
+        {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "HBox(children=(FloatProgress(value=0.0)))"},
+    )
+    slider = nbformat.v4.new_output(
+        "display_data", {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "VBox(children=(IntSlider()))"}
+    )
+    noise = nbformat.v4.new_output("stream", name="stderr", text="3%")
+    words = nbformat.v4.new_output("stream", name="stdout", text="loss")
+    assert [render.is_progress(o) for o in (bar, slider, noise, words)] == [True, False, True, False]

@@ -1,0 +1,245 @@
+"""The loss, the t-samplers, the moving average and the loop."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from fmlib import (
+    History,
+    MoonDataset,
+    SampledBatches,
+    SinusoidalTimeEmbed,
+    VectorFieldMLP,
+    cfm_loss,
+    ema_warmup,
+    estimate,
+    logit_normal_t,
+    make_ema,
+    moons_mixture,
+    rectified_flow_path,
+    sample_moons,
+    stratified_t,
+    train_flow_matching,
+    uniform_t,
+    update_ema,
+)
+
+RF = rectified_flow_path()
+
+
+def small_net():
+    return VectorFieldMLP(2, hidden=16, t_dim=8)
+
+
+def train(model=None, dataloader=None, steps=5, **kwargs):
+    dataloader = MoonDataset(8, 4) if dataloader is None else dataloader
+    return train_flow_matching(model or small_net(), dataloader, RF, total_steps=steps, log_every=0, **kwargs)
+
+
+# --- the loss
+
+
+def test_loss_is_the_formula(path):
+    """Sum over dimensions, mean over the batch, of a known answer; F.mse_loss would give half of it."""
+    x1, x0 = torch.randn(2, 1000, 2)
+    loss, parts = cfm_loss(lambda t, x: torch.zeros_like(x), path, x1, x0, return_components=True)
+    ut = path.target_ut(parts["t"], x0, x1)
+    torch.testing.assert_close(loss, ut.square().sum(1).mean())
+    torch.testing.assert_close(parts["per_sample"], ut.square().sum(1))
+    assert parts["u_norm"] == pytest.approx(math.sqrt(loss.item()), rel=1e-5) and parts["v_pred_norm"] == 0
+
+
+def test_the_exact_field_sits_at_the_floor():
+    moons = moons_mixture()
+    _, parts = cfm_loss(lambda t, x: moons.velocity(RF, t, x), RF, sample_moons(8_000), return_components=True)
+    t, x1 = stratified_t(8_000), sample_moons(8_000)
+    xt = RF.sample_xt(t, torch.randn_like(x1), x1)
+    loss, floor = estimate(parts["per_sample"]), estimate(moons.velocity_var(RF, t, xt))
+    error = math.hypot(loss.std_error, floor.std_error)
+    assert abs(loss.mean - floor.mean) < 4.5 * error
+    assert abs(loss.mean / 2 - floor.mean) > 20 * error  # the mean over dimensions
+
+
+def test_images_and_double_precision():
+    loss = cfm_loss(lambda t, x: -x, RF, torch.randn(4, 3, 8, 8, dtype=torch.float64))
+    assert loss.dtype == torch.float64 and loss.dim() == 0
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "message"),
+    [
+        ({"t_dist": "normal"}, ValueError, "t_dist must be one of uniform, stratified, logitnormal.*got 'normal'"),
+        ({"x0": torch.zeros(4, 3)}, ValueError, r"x0 \[4, 3\] and x1 \[4, 2\]"),
+        ({"t_dist": lambda n, device: torch.ones(n) * 2}, ValueError, r"t must lie in \[0, 1\]"),
+    ],
+)
+def test_bad_loss_input_is_named(kwargs, error, message):
+    with pytest.raises(error, match=message):
+        cfm_loss(lambda t, x: x, RF, torch.zeros(4, 2), **kwargs)
+
+
+def test_model_of_wrong_shape_is_named():
+    """Without the check [B] would broadcast against [B, B]-like shapes and train on nonsense."""
+    with pytest.raises(ValueError, match=r"must return the shape of x, \[4, 2\], got \[4, 1\]"):
+        cfm_loss(lambda t, x: x[:, :1], RF, torch.zeros(4, 2))
+
+
+# --- how t is drawn
+
+
+def test_uniform_and_stratified():
+    n = 4_096
+    strata = stratified_t(n)
+    assert torch.equal((strata * n).floor().long(), torch.arange(n))
+    for t in (uniform_t(n), strata):
+        assert 0 <= t.min() and t.max() < 1 and abs(t.mean() - 0.5) < 4.5 / math.sqrt(12 * n)
+    counts = torch.histc(uniform_t(n), 64, 0, 1)
+    assert counts.std() > 4  # independent draws do not fill the bins evenly
+
+
+def test_logit_normal():
+    n = 50_000
+    z = torch.logit(logit_normal_t(m=0.7, s=1.3)(n).double())
+    assert z.mean().item() == pytest.approx(0.7, abs=4.5 * 1.3 / math.sqrt(n))
+    assert z.std().item() == pytest.approx(1.3, rel=0.02)
+    with pytest.raises(ValueError, match="s positive, got m = 0.0 and s = 0"):
+        logit_normal_t(s=0)
+
+
+# --- the moving average
+
+
+def test_ema_warms_up():
+    assert ema_warmup(0, 0.9999) == pytest.approx(0.1)
+    assert ema_warmup(1_999, 0.9999) < 0.996
+    assert ema_warmup(10**7, 0.9999) == 0.9999
+    kept = math.prod(ema_warmup(k, 0.9999) for k in range(2_000))
+    assert kept < 1e-20 < 0.81 < 0.9999**2_000  # of the initial weights; the fixed decay keeps 82 %
+
+
+def test_ema_arithmetic_and_buffers():
+    class WithBuffer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(2))
+            self.register_buffer("count", torch.tensor(0))
+
+    model = WithBuffer()
+    average = make_ema(model)
+    with torch.no_grad():
+        model.weight.fill_(3.0)
+        model.count.fill_(7)
+    update_ema(average, model, decay=0.75)
+    assert average.weight.tolist() == [1.5, 1.5] and average.count.item() == 7
+    assert not average.weight.requires_grad and model.weight.requires_grad
+
+
+# --- networks
+
+
+def test_time_features_resolve_the_unit_interval():
+    features = SinusoidalTimeEmbed(128)(torch.linspace(0, 1, 1001))
+    assert features.shape == (1001, 128)
+    assert (features.max(0).values - features.min(0).values).min() > 0.99
+    reference = torch.sin(torch.linspace(0, 1, 1001)[:, None] * 10_000 ** (-torch.arange(64) / 64))
+    assert ((reference.max(0).values - reference.min(0).values) > 0.5).sum() < 6
+
+
+def test_network_shapes_and_errors():
+    net = small_net()
+    assert net(torch.rand(5), torch.randn(5, 2)).shape == (5, 2)
+    torch.testing.assert_close(net(0.5, torch.ones(5, 2)), net(torch.full((5,), 0.5), torch.ones(5, 2)))
+    with pytest.raises(ValueError, match=r"x must have shape \[B, 2\], got \[5, 3\]"):
+        net(torch.rand(5), torch.randn(5, 3))
+    with pytest.raises(ValueError, match=r"t must be a number or have shape \[5\]"):
+        net(torch.rand(4), torch.randn(5, 2))
+    with pytest.raises(ValueError, match="dim must be even.*got 7"):
+        SinusoidalTimeEmbed(7)
+
+
+# --- the loop
+
+
+def test_training_learns_and_returns_usable_models():
+    torch.manual_seed(1)
+    history = History(snapshot_at=[200])
+    model, ema = train(VectorFieldMLP(2, 32), MoonDataset(128, 50), steps=200, callback=history)
+    assert len(history.losses) == 200
+    assert sum(history.losses[-20:]) < 0.8 * sum(history.losses[:20])
+    assert not model.training and not ema.training
+    for name, value in ema.state_dict().items():
+        assert torch.equal(history.snapshots[200][name], value)
+
+
+def test_same_seed_same_weights():
+    def weights():
+        torch.manual_seed(3)
+        return train()[0].state_dict()
+
+    for a, b in zip(weights().values(), weights().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_dataloader_that_ends_is_restarted():
+    loader = DataLoader(TensorDataset(sample_moons(20)), batch_size=8)
+    history = History()
+    train(dataloader=loader, steps=11, callback=history)
+    assert len(history.losses) == 11
+
+
+@pytest.mark.parametrize(
+    ("dataloader", "error", "message"),
+    [
+        ([], ValueError, "dataloader is empty"),
+        ((sample_moons(4) for _ in range(3)), ValueError, "exhausted after 3 batches and cannot be started again"),
+        (["text"], TypeError, "dataloader must yield tensors.*got str"),
+        ([torch.zeros(3, 2, dtype=torch.long)], TypeError, "x1.*must hold floating-point numbers"),
+    ],
+)
+def test_bad_dataloaders_are_named(dataloader, error, message):
+    with pytest.raises(error, match=message):
+        train(dataloader=dataloader)
+
+
+def test_nan_stops_with_the_step_and_returns_nothing():
+    batches = [sample_moons(8), sample_moons(8), torch.full((8, 2), float("nan"))]
+    model = small_net()
+    with pytest.raises(FloatingPointError, match="the loss became nan at step 3 of 5"):
+        train(model, batches)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_interrupting_returns_both_models():
+    def interrupt(step, loss, model, ema_model):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    model, ema = train(callback=interrupt)
+    x = torch.randn(4, 2)
+    assert torch.isfinite(model(0.5, x)).all() and torch.isfinite(ema(0.5, x)).all()
+    assert not model.training
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "message"),
+    [
+        ({"total_steps": 0}, ValueError, "total_steps must be an integer of at least 1, got 0"),
+        ({"total_steps": 1.5}, TypeError, "total_steps must be an integer"),
+        ({"ema_decay": 1.0}, ValueError, r"ema_decay must lie in \[0, 1\), got 1.0"),
+        ({"lr": 0.0}, ValueError, "lr must be positive and finite, got 0.0"),
+        ({"schedule": "cosine"}, ValueError, "schedule must be 'onecycle' or 'constant', got 'cosine'"),
+        ({"t_dist": "beta"}, ValueError, "t_dist must be one of"),
+    ],
+)
+def test_bad_training_arguments_are_named(kwargs, error, message):
+    with pytest.raises(error, match=message):
+        train_flow_matching(small_net(), MoonDataset(8, 4), RF, **{"log_every": 0, **kwargs})
+
+
+def test_sampled_batches():
+    batches = list(SampledBatches(sample_moons, batch=5, total=3))
+    assert [b.shape for b in batches] == [(5, 2)] * 3
+    assert not torch.equal(batches[0], batches[1])
