@@ -1,9 +1,9 @@
-# make lab | test | render | lint.  Only Python >= 3.10 and make are needed; the rest goes into .venv.
+# make lab | test | render | site | bench | lint.  Only Python >= 3.10 and make are needed; the rest goes into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: lab test render lint
+.PHONY: lab test render site bench lint
 
 lab: $(READY)
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
@@ -14,6 +14,13 @@ test: $(READY)
 # All lessons, or some: make render LESSONS="00 04"
 render: $(READY)
 	$(BIN)/python tools/render.py $(LESSONS)
+
+# Static pages in site/ whose players need neither kernel nor network.
+site: $(READY)
+	$(BIN)/python tools/site.py $(LESSONS)
+
+bench: $(READY)
+	$(BIN)/python tests/benchmarks/recipes.py
 
 lint: $(READY)
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -13,6 +13,7 @@ from fmlib.gaussians import GaussianMixture
 from fmlib.metrics import Estimate, energy_distance, estimate, sampling_floor, sliced_w2, wasserstein2
 from fmlib.nets import SinusoidalTimeEmbed, VectorFieldMLP
 from fmlib.paths import FlowPath, rectified_flow_path, ve_path, vp_cosine_path, vp_linear_path
+from fmlib.player import FlowPlayer, LiveFigure, Panel, density_frames, field_frames
 from fmlib.samplers import euler_sampler, heun_sampler, midpoint_sampler, rk4_sampler
 from fmlib.training import (
     History,

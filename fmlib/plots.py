@@ -7,12 +7,12 @@ an opaque white card so that they read the same on a light and on a dark page, a
 import io
 import math
 
-import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Image, display
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from PIL import Image as PillowImage
@@ -56,11 +56,17 @@ def use_style() -> None:
 def png(fig: Figure) -> bytes:
     """The figure as PNG bytes: 200 pixels an inch, reduced to a palette of 128 colours."""
     fig.set_dpi(200)
-    fig.canvas.draw()
-    picture = PillowImage.fromarray(np.asarray(fig.canvas.buffer_rgba())).convert("RGB")
+    picture = pixels(fig)
     buffer = io.BytesIO()
     picture.quantize(128, dither=PillowImage.Dither.NONE).save(buffer, "png", optimize=True)
     return buffer.getvalue()
+
+
+def pixels(fig: Figure) -> PillowImage.Image:
+    """The figure, drawn at its own resolution. It need not belong to pyplot any more."""
+    canvas = FigureCanvasAgg(fig)
+    canvas.draw()
+    return PillowImage.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def show(fig: Figure, alt: str) -> None:
@@ -150,22 +156,6 @@ class LiveLoss(History):
                 self.handle.update(picture)
         if step == self.total_steps:
             plt.close(self.fig)
-
-
-def picture_slider(pictures: dict[str, bytes], description: str, width: int) -> ipywidgets.VBox:
-    """A slider over ready-made PNG pictures, keyed by the label that the slider shows.
-
-    Nothing is drawn while it is dragged: the kernel only swaps the bytes.
-    """
-    if not pictures:
-        raise ValueError("pictures must hold at least one picture, got an empty dict")
-    labels = list(pictures)
-    slider = ipywidgets.SelectionSlider(
-        options=labels, value=labels[-1], description=description, layout={"width": "480px"}
-    )
-    image = ipywidgets.Image(value=pictures[labels[-1]], format="png", width=width)
-    slider.observe(lambda change: setattr(image, "value", pictures[change["new"]]), names="value")
-    return ipywidgets.VBox([slider, image])
 
 
 def _image(fig: Figure, alt: str) -> Image:

@@ -109,10 +109,10 @@ def test_an_edited_notebook_is_not_overwritten(tmp_path, monkeypatch):
 def test_progress_bars_are_dropped():
     bar = nbformat.v4.new_output(
         "display_data",
-        {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "HBox(children=(FloatProgress(value=0.0)))"},
+        {render.WIDGET_VIEW: {}, "text/plain": "rectified_flow:   0%|          | 0/700 [00:00<?, ?it/s]"},
     )
     slider = nbformat.v4.new_output(
-        "display_data", {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "VBox(children=(IntSlider()))"}
+        "display_data", {render.WIDGET_VIEW: {}, "text/plain": "VBox(children=(IntSlider()))"}
     )
     noise = nbformat.v4.new_output("stream", name="stderr", text="3%")
     words = nbformat.v4.new_output("stream", name="stdout", text="loss")

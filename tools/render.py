@@ -18,6 +18,7 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 SOURCE_HASH = "source_sha256"
 
 
@@ -37,19 +38,25 @@ def read_text(path: Path):
 
 
 def clean(notebook) -> None:
-    """Drop what differs from run to run: progress bars (stderr and tqdm's widgets), widget state, timings."""
+    """Drop what differs from run to run: progress bars (stderr and tqdm's widgets), widget state, timings.
+
+    Where an output has a widget and a still picture, only the picture is stored: without its state the widget could
+    not be shown, and would hide the picture.
+    """
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if not is_progress(o)]
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):
+                    output.data.pop(WIDGET_VIEW, None)
 
 
 def is_progress(output) -> bool:
     if output.output_type == "stream":
         return output.name == "stderr"
-    widget = "application/vnd.jupyter.widget-view+json" in output.get("data", {})
-    return widget and "FloatProgress" in output.data.get("text/plain", "")
+    return WIDGET_VIEW in output.get("data", {}) and "?it/s]" in output.data.get("text/plain", "")
 
 
 def was_edited(path: Path) -> bool:

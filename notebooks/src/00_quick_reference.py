@@ -11,18 +11,19 @@
 #
 # *Before:* nothing but a little calculus. *Time:* 10 minutes to read, about 10 seconds to run.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
 from importlib.util import find_spec
 
 needed = {
-    "torch": "torch", "numpy": "numpy", "scipy": "scipy", "sklearn": "scikit-learn", "matplotlib": "matplotlib",
-    "ipywidgets": "ipywidgets", "tqdm": "tqdm", "fmlib": "the lessons' own module, fmlib",
+    "torch": "torch", "numpy": "numpy", "scipy": "scipy", "sklearn": "scikit-learn",
+    "matplotlib": "matplotlib", "ipywidgets": "ipywidgets", "anywidget": "anywidget",
+    "tqdm": "tqdm", "fmlib": "the lessons' own module, fmlib",
 }  # fmt: skip
 missing = [name for module, name in needed.items() if find_spec(module) is None]
 if missing:
     print(f"Missing here: {', '.join(missing)}.")
-    print("In the project's top folder run  make lab  (or  pip install -r requirements.txt ), then restart the kernel.")
+    print("In the project's top folder run  make lab  or  pip install -r requirements.txt ,")
+    print("then restart the kernel.")
 else:
     print("Everything that the lessons need is installed.")
 
@@ -31,7 +32,6 @@ import torch
 
 from fmlib import *
 from fmlib import plots
-from fmlib.plots import cloud, panels, show
 
 torch.set_num_threads(1)  # these tensors are tiny: a second thread costs more than it brings
 torch.manual_seed(0)
@@ -50,22 +50,28 @@ def exact(t, x):
 #
 # Start with noise. Give every point a velocity that depends on where it is and what time it is. Follow it from $t = 0$ to $t = 1$. If the velocity is right, the cloud of noise arrives as data. **Flow matching is a way to learn that velocity.**
 
+# Drag $t$ or press play. The shade is the density $p_t$, the arrows are the velocity $u_t$, a few points show where they came from. Rest the pointer on a point to see its whole way.
+
 # %%
+LIMITS = (-3.3, 5.1, -3.0, 3.3)
 x0 = torch.randn(1500, 2)
 states = rk4_sampler(exact, x0, steps=40, return_trajectory=True)
 
-fig, axes = panels(5, 1.75)
-for ax, i in zip(axes, [0, 10, 20, 30, 40], strict=True):
-    cloud(ax, states[i], "noise" if i == 0 else "data" if i == 40 else "path", size=2, alpha=0.7)
-    for k in range(6):
-        ax.plot(*states[: i + 1, k].T, color="black", linewidth=0.8)
-        ax.plot(*states[i, k], "o", color="black", markersize=2.5)
-    ax.set_title(f"t = {i / 40:.2f}")
-    plots.bare(ax, (-3.2, 4.9, -3.2, 3.3))
-show(
-    fig,
-    "Five pictures of one cloud: round noise at t = 0 turns step by step into two moons at t = 1. Six points are followed; their paths bend.",
+times = torch.linspace(0, 1, 11)
+panel = Panel(
+    particles=states[:, :800],
+    density=density_frames(lambda t, x: moons.log_prob(path, t, x), LIMITS, times),
+    field=field_frames(exact, LIMITS, times),
+    trails=8,
 )
+player = FlowPlayer(
+    torch.linspace(0, 1, 41),
+    [panel],
+    limits=LIMITS,
+    t=0.5,
+    alt="Points move along arrows over a shaded density: round noise at t = 0 becomes two moons at t = 1. The ways of single points bend.",
+)
+player
 
 # %% [markdown]
 # ## The convention
@@ -143,7 +149,7 @@ for batch in (100, 1_000, 10_000):
 assert relative[2] < relative[0] / 3
 
 # %% [markdown]
-# **4. The simplest path.** $x_t = (1-t)\,x_0 + t\,x_1$ with the target $x_1 - x_0$: 1-rectified flow, also called I-CFM. *OT-CFM is something else*: the same line, but with noise and data paired by minibatch optimal transport. SD3 and FLUX use this line with time reversed (table above). The line is straight for *one pair*. The flow that is learned bends, as the six paths in the picture do. *(Lessons 03, 07.)*
+# **4. The simplest path.** $x_t = (1-t)\,x_0 + t\,x_1$ with the target $x_1 - x_0$: 1-rectified flow, also called I-CFM. *OT-CFM is something else*: the same line, but with noise and data paired by minibatch optimal transport. SD3 and FLUX use this line with time reversed (table above). The line is straight for *one pair*. The flow that is learned bends, as the paths in the picture do. *(Lessons 03, 07.)*
 
 # %%
 chord = (states[-1] - states[0]).norm(dim=1)

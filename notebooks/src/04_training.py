@@ -15,7 +15,6 @@
 # %%
 import time
 
-import matplotlib.pyplot as plt
 import torch
 
 from fmlib import *
@@ -123,6 +122,7 @@ for name, values in losses.items():
 # $$ \mathcal L_{\text{CFM}}(\theta) = \underbrace{\mathbb E\,\| v_\theta(t, x_t) - u_t(x_t) \|^2}_{\text{the error you care about}} + \underbrace{\mathbb E \operatorname{tr} \operatorname{Var}[\,\dot x_t \mid x_t\,]}_{\text{does not depend on } \theta} . $$
 #
 # The second term can be computed here. The two moons are arcs blurred by a Gaussian, which makes them a mixture of many small Gaussians, and for Gaussian mixtures $u_t$ and the variance have closed forms on every path. `moons_mixture()` is that mixture, our **oracle**.
+
 
 # %%
 def draw(n):
@@ -245,21 +245,20 @@ for ax, step in zip(axes, [0, 50, 200, 800, 2000], strict=True):
 show(fig, "Samples after 0, 50, 200, 800 and 2000 steps: a round cloud first bends and then becomes the two moons.")
 
 # %% [markdown]
-# Drag to scrub through the training. Green: samples of the network at that step, all from the same noise. Orange: data.
+# Drag the second slider to scrub through the training: the same noise points, carried by the network as it was at that step. The first slider is the time $t$ of the flow.
 
 # %%
-pictures = {}
-for step in SNAPSHOTS:
-    fig, (ax,) = panels(1, 2.8, width=4.2)
-    cloud(ax, real[:1500], "data", alpha=0.25)
-    cloud(ax, clouds[step][:1500], "model", alpha=0.7)
-    plots.bare(ax, (-2.9, 4.9, -2.2, 3.2))
-    pictures[f"step {step}"] = plots.png(fig)
-    plt.close(fig)
-slider = plots.picture_slider(pictures, "snapshot", width=420)
-slider.children[0].value = "step 100"  # what the hand does: the picture follows
-assert slider.children[1].value == pictures["step 100"]
-slider
+ways = {step: euler_sampler(load_snapshot(step), noise[:600], steps=20, return_trajectory=True) for step in SNAPSHOTS}
+player = FlowPlayer(
+    torch.linspace(0, 1, 21),
+    [Panel(by_steps=ways, trails=30)],
+    limits=(-3.3, 5.1, -3.0, 3.3),
+    steps=800,
+    steps_label="training step",
+    alt="Trajectories from noise, for the network after 0 to 2000 training steps: at first the points hardly move, at the end they reach the two moons.",
+)
+player.steps = 200  # what the hand does; Python and the page stay in step
+player
 
 # %% [markdown]
 # Now the same quality as a curve, beside the loss. Both axes are logarithmic, and the loss is shown as it is.

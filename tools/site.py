@@ -1,0 +1,223 @@
+"""Write the lessons as static pages into site/: no kernel, no network, and the players still move.
+
+python tools/site.py [NAME ...]      NAME: the beginning of a lesson's file name, such as 04; all if none
+
+Each lesson is executed. A player's data go into the page, where static/player.js draws them through a small stand-in
+for the widget model; formulas become MathML, which browsers draw by themselves. Nothing is loaded from elsewhere.
+"""
+
+import argparse
+import base64
+import html
+import io
+import json
+import re
+import sys
+import unicodedata
+from pathlib import Path
+
+import latex2mathml.converter
+import ziamath
+from fontTools import subset
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
+from pygments.formatters import HtmlFormatter
+from render import NOTEBOOKS, WIDGET_VIEW, clean, read_text
+from traitlets.config import Config
+
+ROOT = NOTEBOOKS.parent
+SITE = ROOT / "site"
+PLAYER = (ROOT / "fmlib" / "static" / "player.js").read_text(encoding="utf-8")
+TABLE = re.compile(r"^\| \[.*\]\(notebooks/.*$", re.MULTILINE)  # the rows of the README's table of lessons
+
+HIDE_INPUT = Config({"TagRemovePreprocessor": {"enabled": True, "remove_input_tags": {"hide-input"}}})
+
+CSS = """
+:root { color-scheme: light dark; --ink: light-dark(#1b1b1b, #e6e6e6); --paper: light-dark(#fff, #161616);
+  --faint: light-dark(#5c5c5c, #a6a6a6); --shade: light-dark(#f5f5f5, #232323); --line: light-dark(#ddd, #3a3a3a);
+  --link: light-dark(#0060a0, #7cc0ee); }
+body { margin: 0 auto; padding: 24px 20px 80px; max-width: 820px; background: var(--paper); color: var(--ink);
+  font: 16px/1.6 system-ui, "Segoe UI", "Noto Sans", "DejaVu Sans", sans-serif; }
+a { color: var(--link); } nav { display: flex; gap: 20px; font-size: 14px; } .anchor-link { display: none; }
+h1 { line-height: 1.25; } h2 { margin-top: 2.2em; }
+pre { background: var(--shade); padding: 10px 12px; border-radius: 6px; overflow-x: auto; font-size: 13px;
+  line-height: 1.45; }
+.jp-OutputArea-output pre, .output_text pre { background: transparent; padding: 2px 12px; color: var(--ink); }
+code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 0.9em; }
+img { max-width: 100%; height: auto; border-radius: 6px; }
+.table { overflow-x: auto; } table { border-collapse: collapse; font-size: 14px; }
+th, td { padding: 5px 10px; border-bottom: 1px solid var(--line); text-align: left; }
+blockquote { margin: 1em 0; padding: 2px 16px; border-left: 4px solid #E69F00; background: var(--shade); }
+math { font-size: 1.06em; font-family: "Lesson Math", "STIX Two Math", "Cambria Math", math; }
+math[display=block] { margin: 1em 0; overflow-x: auto; overflow-y: hidden; }
+.jp-InputPrompt, .jp-OutputPrompt, .prompt { display: none; }
+@media print { nav, .fm-row { display: none; } }
+"""
+
+MOUNT = """
+const blobs = JSON.parse(document.getElementById("players").textContent);
+for (const mount of document.querySelectorAll("[data-player]")) {
+  const state = { ...blobs[mount.dataset.player] };
+  const bytes = Uint8Array.from(atob(state._data), (c) => c.charCodeAt(0));
+  state._data = new DataView(bytes.buffer);
+  const model = { get: (k) => state[k], set: (k, v) => { state[k] = v; }, save_changes() {}, on() {}, off() {} };
+  render({ model, el: mount });
+}
+"""
+
+
+def execute(text: Path):
+    notebook = read_text(text)
+    NotebookClient(
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        store_widget_state=True,
+        resources={"metadata": {"path": NOTEBOOKS}},
+    ).execute()
+    return notebook
+
+
+def take_players(notebook) -> list[dict]:
+    """Replace the players' outputs by places to mount them; return their states, data as base64."""
+    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    players = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            view = output.get("data", {}).get(WIDGET_VIEW)
+            model = widgets.get(view["model_id"]) if view else None
+            if not model or "_meta" not in model["state"]:
+                continue
+            state = {name: model["state"][name] for name in ("_meta", "t", "steps", "selection")}
+            state["_data"] = next(b["data"] for b in model["buffers"] if b["path"] == ["_data"])
+            place = f'<div data-player="{len(players)}"></div>'
+            still = output.data["image/png"].strip()
+            alt = html.escape(output.data["text/plain"], quote=True)
+            fallback = f'<noscript><img alt="{alt}" src="data:image/png;base64,{still}"></noscript>'
+            output.data = {"text/html": place + fallback}
+            output.metadata = {}
+            players.append(state)
+    clean(notebook)
+    return players
+
+
+def mathml(source: str, display: str) -> str:
+    """One formula. Browsers ignore `mathvariant`, so a styled letter becomes its own Unicode character."""
+
+    def letter(match) -> str:
+        style = {"double-struck": "DOUBLE-STRUCK", "script": "SCRIPT", "bold": "BOLD"}[match[1]]
+        name = f"{style} CAPITAL {match[2]}"
+        for candidate in (f"MATHEMATICAL {name}", name):  # some, such as R, were in Unicode before the others
+            try:
+                return f'<mi mathvariant="normal">{unicodedata.lookup(candidate)}</mi>'
+            except KeyError:
+                continue
+        raise ValueError(f"no character for {name} in {source!r}")
+
+    markup = latex2mathml.converter.convert(source, display=display)
+    markup = re.sub(r'<mi mathvariant="(double-struck|script|bold)">([A-Z])</mi>', letter, markup)
+    return markup.replace(r">\|<", ">\u2016<")  # the converter leaves \bigl\| as it is
+
+
+def math_font(pages_text: str) -> str:
+    """STIX Two Math (SIL Open Font License), cut down to the characters of the page, as a CSS rule."""
+    font_file = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"
+    inside = "".join(re.findall(r"<math.*?</math>", pages_text, re.DOTALL))
+    text = "".join(sorted(set(html.unescape(re.sub(r"<[^>]*>", "", inside)))))
+    italic = "".join(map(chr, range(0x1D434, 0x1D468)))
+    greek = "".join(map(chr, range(0x1D6E2, 0x1D71C)))
+    options = subset.Options(flavor="woff", notdef_outline=True, layout_features=["*"], passthrough_tables=False)
+    font = subset.load_font(font_file, options)
+    subsetter = subset.Subsetter(options)
+    subsetter.populate(text=text + italic + greek + "\u210e")  # <mi> letters are drawn as mathematical italics
+    subsetter.subset(font)
+    buffer = io.BytesIO()
+    font.flavor = "woff"
+    font.save(buffer)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'@font-face {{ font-family: "Lesson Math"; src: url(data:font/woff;base64,{data}); }}'
+
+
+def to_mathml(page: str) -> str:
+    """Replace $...$ and $$...$$ outside of code by MathML."""
+
+    def convert(match) -> str:
+        block = match[1] is not None
+        source = html.unescape(match[1] if block else match[2]).strip()
+        return mathml(source, "block" if block else "inline")
+
+    pieces = re.split(r"(<pre.*?</pre>|<code.*?</code>|<script.*?</script>)", page, flags=re.DOTALL)
+    formula = re.compile(r"\$\$(.+?)\$\$|(?<![\\$])\$([^$\n]+?)\$", re.DOTALL)
+    return "".join(piece if i % 2 else formula.sub(convert, piece) for i, piece in enumerate(pieces))
+
+
+def lesson_page(text: Path, order: list[str]) -> str:
+    notebook = execute(text)
+    players = take_players(notebook)
+    body, _ = HTMLExporter(template_name="basic", config=HIDE_INPUT).from_notebook_node(notebook)
+    body = to_mathml(re.sub(r'href="([^"]+)\.ipynb', r'href="\1.html', body))
+    font = f"<style>{math_font(body)}</style>"
+    body = body.replace("<table", '<div class="table"><table').replace("</table>", "</table></div>")
+    script = ""
+    if players:
+        data = json.dumps(players).replace("</", "<\\/")
+        player = PLAYER.replace("export default { render };", "")
+        script = f'<script type="application/json" id="players">{data}</script>\n<script>\n{player}{MOUNT}</script>'
+    i = order.index(text.stem)
+    links = ['<a href="index.html">all lessons</a>']
+    links += [f'<a href="{order[i - 1]}.html">previous</a>'] if i else []
+    links += [f'<a href="{order[i + 1]}.html">next</a>'] if i + 1 < len(order) else []
+    title = notebook.cells[0].source.splitlines()[0].lstrip("# ")
+    return page(title, f"{font}<nav>{' '.join(links)}</nav>\n<main>{body}</main>\n{script}")
+
+
+def page(title: str, body: str) -> str:
+    light = HtmlFormatter(style="default").get_style_defs(".highlight")
+    dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
+    highlight = f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n.highlight {{ background: none; }}"
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{highlight}\n{CSS}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
+
+
+def index_page() -> str:
+    """The README's table of lessons."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = []
+    for line in TABLE.findall(readme):
+        link, *cells = (c.strip() for c in line.strip("| ").split("|"))
+        name, target = re.fullmatch(r"\[(.*)\]\(notebooks/(.*)\.ipynb\)", link).groups()
+        cells = "".join(f"<td>{html.escape(c)}</td>" for c in cells)
+        rows.append(f'<tr><td><a href="{target}.html">{html.escape(name)}</a></td>{cells}</tr>')
+    picture = base64.b64encode((ROOT / "docs" / "idea.png").read_bytes()).decode()
+    alt = re.search(r"!\[(.*?)\]", readme)[1]
+    head = "<tr><th>lesson</th><th>you will be able to</th><th>read</th><th>run</th></tr>"
+    return page(
+        "Flow matching, executed",
+        f'<h1>Flow matching, executed</h1>\n<p><img alt="{html.escape(alt)}" src="data:image/png;base64,{picture}"></p>'
+        f'\n<div class="table"><table>{head}{"".join(rows)}</table></div>',
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--out", type=Path, default=SITE, help="the folder to write to (default: site)")
+    options = parser.parse_args()
+    texts = sorted((NOTEBOOKS / "src").glob("*.py"))
+    order = [t.stem for t in texts]
+    chosen = [t for t in texts if t.name.startswith(tuple(options.names or [""]))]
+    if not chosen:
+        sys.exit(f"no lesson in notebooks/src begins with {' or '.join(options.names)}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    pages = {"index": index_page, **{t.stem: (lambda t=t: lesson_page(t, order)) for t in chosen}}
+    for name, make in pages.items():
+        target = options.out / f"{name}.html"
+        target.write_text(make(), encoding="utf-8")
+        print(f"{target.name}: {target.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
