@@ -21,6 +21,7 @@ site: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/recipes.py
+	$(BIN)/python tests/benchmarks/sliders.py
 
 lint: $(READY)
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
