@@ -8,9 +8,10 @@ from fmlib.data import (
     load_digits_flow,
     moons_mixture,
     sample_moons,
+    three_gaussians,
 )
-from fmlib.gaussians import GaussianMixture
-from fmlib.metrics import Estimate, energy_distance, estimate, sampling_floor, sliced_w2, wasserstein2
+from fmlib.gaussians import EmpiricalDistribution, GaussianMixture
+from fmlib.metrics import Estimate, energy_distance, estimate, sampling_floor, sliced_w2, transport_cost, wasserstein2
 from fmlib.nets import SinusoidalTimeEmbed, VectorFieldMLP
 from fmlib.paths import FlowPath, rectified_flow_path, ve_path, vp_cosine_path, vp_linear_path
 from fmlib.player import FlowPlayer, LiveFigure, Panel, density_frames, field_frames

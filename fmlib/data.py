@@ -48,6 +48,13 @@ def moons_mixture(points_per_moon: int = 80) -> GaussianMixture:
     return GaussianMixture(means, torch.tensor(MOON_STD), weights.repeat(2))
 
 
+def three_gaussians() -> GaussianMixture:
+    """The lessons' standard oracle in two dimensions: three Gaussians of unequal width and weight at radius 2."""
+    angle = torch.tensor([90.0, 210.0, 330.0], dtype=torch.float64) * math.pi / 180
+    means = 2 * torch.stack([angle.cos(), angle.sin()], dim=1)
+    return GaussianMixture(means, torch.tensor([0.35, 0.5, 0.25]), torch.tensor([0.5, 0.3, 0.2]))
+
+
 class SampledBatches:
     """A dataloader over a function: each pass yields `total` fresh batches sample(batch), of shape [batch, ...]."""
 

@@ -1,4 +1,4 @@
-"""The oracle: Gaussian mixtures, for which every quantity of flow matching has a closed form on every path.
+"""The oracle: mixtures of Gaussians and finite data sets, with the closed forms of flow matching on every path.
 
 If x_1 ~ sum_k w_k N(m_k, s_k^2 I), x_0 ~ N(0, I) independently and x_t = alpha x_1 + sigma x_0, then
 p_t = sum_k w_k N(alpha m_k, V_k I) with V_k = alpha^2 s_k^2 + sigma^2, and given x_t = x and the component k
@@ -106,6 +106,30 @@ class GaussianMixture:
             raise ValueError(f"x must have shape [B, {self.dim}], got {list(x.shape)}")
         t = check_t(t, x).to(x.dtype)[:, None, None]
         return _Terms(path, t, x, self.means.to(x), self.stds.to(x)[:, None], self.weights.to(x))
+
+
+class EmpiricalDistribution(GaussianMixture):
+    """A finite data set as the distribution p_1: N points of equal weight, and nothing between them.
+
+    data: [N, d]. The methods are those of `GaussianMixture` with every std at 0. Its velocity is what a network
+    learns that fits the training data perfectly (the minimiser of the CFM loss over the data set), and its flow
+    leads back to the data: it memorises.
+
+    Where sigma(t) = 0 (t = 1, but for VE) p_t is a set of points and has no density: ValueError.
+    """
+
+    def __init__(self, data: Tensor):
+        check_tensor("data", data)
+        if data.dim() != 2:
+            raise ValueError(f"data must have shape [N, d], got {list(data.shape)}")
+        n = len(data)
+        self.means, self.stds, self.weights = data, data.new_zeros(n), data.new_full((n,), 1 / n)
+
+    def _terms(self, path: FlowPath, t, x: Tensor) -> "_Terms":
+        terms = super()._terms(path, t, x)
+        if not bool((terms.sigma > 0).all()):
+            raise ValueError(f"t must be below 1 on the path {path.name}: with sigma(t) = 0 a data set has no density")
+        return terms
 
 
 class _Terms:

@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from fmlib.checks import check_int, check_samples
+from fmlib.checks import check_int, check_pair, check_samples
 
 
 class Estimate(NamedTuple):
@@ -75,6 +75,12 @@ def wasserstein2(a: Tensor, b: Tensor) -> float:
         raise ValueError(f"a and b must hold the same number of points, got {len(a)} and {len(b)}")
     cost = torch.cdist(a.double(), b.double()).square().cpu().numpy()
     return math.sqrt(cost[linear_sum_assignment(cost)].mean())
+
+
+def transport_cost(x0: Tensor, x1: Tensor) -> float:
+    """E |x_1 - x_0|^2 of a coupling: the mean squared way from start to end. x0, x1: [N, d], paired by row."""
+    check_pair(x0, x1)
+    return (x1 - x0).square().flatten(1).sum(1).mean().item()
 
 
 def sampling_floor(

@@ -5,13 +5,16 @@ import math
 import pytest
 import torch
 
-from fmlib import GaussianMixture, moons_mixture, rectified_flow_path, sample_moons
-
-
-def mixture_a(dtype=torch.float64):
-    angle = torch.tensor([90.0, 210.0, 330.0], dtype=dtype) * math.pi / 180
-    means = 2 * torch.stack([angle.cos(), angle.sin()], dim=1)
-    return GaussianMixture(means, torch.tensor([0.35, 0.5, 0.25]), torch.tensor([0.5, 0.3, 0.2]))
+from fmlib import (
+    EmpiricalDistribution,
+    GaussianMixture,
+    euler_sampler,
+    moons_mixture,
+    rectified_flow_path,
+    sample_moons,
+    three_gaussians,
+    vp_linear_path,
+)
 
 
 def points(path, mixture, t, n):
@@ -20,7 +23,7 @@ def points(path, mixture, t, n):
 
 
 def test_score_is_the_gradient_of_log_prob(path):
-    mixture = mixture_a()
+    mixture = three_gaussians()
     for t in (0.0, 0.3, 0.8, 1.0):
         x = points(path, mixture, t, 50).requires_grad_()
         gradient = torch.autograd.grad(mixture.log_prob(path, t, x).sum(), x)[0]
@@ -29,7 +32,7 @@ def test_score_is_the_gradient_of_log_prob(path):
 
 def test_continuity_equation(path):
     """d p / dt + div(p u) = 0, divided by p; and the wrong twin with the sign of u flipped."""
-    mixture = mixture_a()
+    mixture = three_gaussians()
     t = torch.rand(200, dtype=torch.float64) * 0.98 + 0.01
     x = points(path, mixture, t, 200).requires_grad_()
     t = t.requires_grad_()
@@ -43,7 +46,7 @@ def test_continuity_equation(path):
 
 def test_posteriors_against_monte_carlo(path):
     """Regress the true x_1, x_0 and u_t on a few fixed features of (t, x): the residuals must be uncorrelated."""
-    mixture, n = mixture_a(), 40_000
+    mixture, n = three_gaussians(), 40_000
     x1 = mixture.sample(n)
     x0 = torch.randn_like(x1)
     t = torch.rand(n, dtype=torch.float64) * 0.98 + 0.01
@@ -70,7 +73,7 @@ def test_posteriors_against_monte_carlo(path):
 
 
 def test_identities_between_the_quantities(path):
-    mixture = mixture_a()
+    mixture = three_gaussians()
     t = torch.rand(100, dtype=torch.float64)
     x = points(path, mixture, t, 100)
     s = t[:, None]
@@ -82,7 +85,7 @@ def test_identities_between_the_quantities(path):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_finite_at_both_ends_and_far_away(path, dtype):
-    mixture = mixture_a()
+    mixture = three_gaussians()
     x = torch.tensor([[0.0, 0.0], [1e3, -1e3]], dtype=dtype)
     for t in (0.0, 1.0):
         for name in ("log_prob", "score", "velocity", "posterior_mean_x1", "posterior_mean_x0", "posterior_var"):
@@ -97,6 +100,92 @@ def test_density_integrates_to_one_in_one_dimension(path):
     for t in (0.0, 0.5, 1.0):
         p = mixture.log_prob(path, t, x).exp()
         assert torch.trapezoid(p, x[:, 0]).item() == pytest.approx(1, abs=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dim", [1, 2, 16])
+def test_score_and_velocity_in_any_dimension(path, dim, dtype):
+    """Against autograd of log p (score), and against x_t's own bookkeeping (velocity), t from 0 to 1 inclusive."""
+    mixture = GaussianMixture(torch.randn(4, dim, dtype=torch.float64), torch.tensor([0.3, 0.5, 0.7, 1.0]))
+    tolerance = 1e-9 if dtype == torch.float64 else 2e-4
+    t = torch.linspace(0, 1, 41, dtype=dtype)
+    x1 = mixture.sample(41).to(dtype)
+    x = path.sample_xt(t, torch.randn_like(x1), x1).requires_grad_()
+    score = mixture.score(path, t, x)
+    gradient = torch.autograd.grad(mixture.log_prob(path, t, x).sum(), x)[0]
+    scale = 1 + gradient.abs().max()
+    assert (score - gradient).abs().max() < tolerance * scale
+    assert (score + gradient).abs().max() > 1000 * tolerance * scale  # the sign flipped
+    if path.name == "vp_linear":
+        t = t.clamp(max=0.999)  # d_sigma itself is cut off at 1 - 1e-5
+    s = t[:, None]
+    mean = path.d_alpha(s) * mixture.posterior_mean_x1(path, t, x) + path.d_sigma(s) * mixture.posterior_mean_x0(
+        path, t, x
+    )
+    velocity = mixture.velocity(path, t, x)
+    scale = 1 + mean.abs().max()
+    assert (velocity - mean).abs().max() < tolerance * scale
+    reversed_time = mixture.velocity(path, 1 - t, x)
+    assert (reversed_time - mean).abs().max() > 1000 * tolerance * scale
+
+
+def test_velocity_by_quadrature_in_one_dimension(path):
+    """E[alpha' x_1 + sigma' x_0 given x_t = x] by integrating over x_1."""
+    mixture = GaussianMixture(torch.tensor([[-1.0], [2.0]], dtype=torch.float64), torch.tensor([0.3, 0.7]))
+    x1 = torch.linspace(-8, 10, 400_001, dtype=torch.float64)
+    prior = sum(w * torch.exp(-0.5 * ((x1 - m) / s) ** 2) / s for w, m, s in ((0.5, -1.0, 0.3), (0.5, 2.0, 0.7)))
+    for t in (0.1, 0.5, 0.9):
+        time = torch.tensor(t, dtype=torch.float64)
+        alpha, sigma = path.alpha(time), path.sigma(time)
+        for x in (-0.7, 1.3):
+            weight = prior * torch.exp(-0.5 * ((x - alpha * x1) / sigma) ** 2)
+            target = path.d_alpha(time) * x1 + path.d_sigma(time) * (x - alpha * x1) / sigma
+            mean = torch.trapezoid(weight * target, x1) / torch.trapezoid(weight, x1)
+            variance = torch.trapezoid(weight * (target - mean) ** 2, x1) / torch.trapezoid(weight, x1)
+            point = torch.tensor([[x]], dtype=torch.float64)
+            assert mixture.velocity(path, t, point).item() == pytest.approx(mean.item(), rel=1e-6, abs=1e-6)
+            assert mixture.velocity_var(path, t, point).item() == pytest.approx(variance.item(), rel=1e-5)
+
+
+def test_velocity_is_finite_and_right_at_the_end_of_vp_linear():
+    """sigma sigma' has a limit where sigma' has none: at t = 1 the velocity is alpha' x + (sigma sigma')(-score)."""
+    mixture, path = three_gaussians(), vp_linear_path()
+    x = mixture.sample(50)
+    at_end, close = mixture.velocity(path, 1.0, x), mixture.velocity(path, 1 - 1e-7, x)
+    torch.testing.assert_close(at_end, close, rtol=1e-4, atol=1e-4)
+    expected = 0.05 * x + 0.05 * mixture.score(path, 1.0, x)
+    torch.testing.assert_close(at_end, expected)
+    dropped = 0.05 * x  # the product taken as 0 because sigma is 0
+    assert (at_end - dropped).abs().max() > 0.05
+
+
+def test_empirical_distribution_is_the_limit_of_narrow_gaussians(path):
+    data = torch.randn(30, 2, dtype=torch.float64)
+    exact, narrow = EmpiricalDistribution(data), GaussianMixture(data, torch.tensor(1e-5))
+    t = torch.rand(40, dtype=torch.float64) * 0.8
+    x = points(path, exact, t, 40)
+    for name in ("log_prob", "score", "velocity", "posterior_mean_x1", "posterior_mean_x0"):
+        torch.testing.assert_close(
+            getattr(exact, name)(path, t, x), getattr(narrow, name)(path, t, x), rtol=1e-4, atol=1e-4
+        )
+    assert (exact.sample(10)[:, None] == data).all(dim=2).any(dim=1).all()
+
+
+def test_empirical_flow_memorises():
+    data = torch.randn(64, 2, dtype=torch.float64)
+    exact, rf = EmpiricalDistribution(data), rectified_flow_path()
+    samples = euler_sampler(lambda t, x: exact.velocity(rf, t, x), torch.randn(200, 2, dtype=torch.float64), steps=200)
+    assert torch.cdist(samples, data).min(dim=1).values.max() < 1e-6
+    fresh = torch.randn(200, 2, dtype=torch.float64)
+    assert torch.cdist(fresh, data).min(dim=1).values.median() > 1e-2
+
+
+def test_empirical_errors():
+    exact = EmpiricalDistribution(torch.randn(5, 2))
+    with pytest.raises(ValueError, match="t must be below 1 on the path rectified_flow"):
+        exact.velocity(rectified_flow_path(), 1.0, torch.zeros(3, 2))
+    with pytest.raises(ValueError, match=r"data must have shape \[N, d\], got \[5\]"):
+        EmpiricalDistribution(torch.zeros(5))
 
 
 def test_moons_mixture_is_the_density_of_the_moons():

@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
-from test_gaussians import mixture_a
 
-from fmlib import euler_sampler, heun_sampler, midpoint_sampler, rectified_flow_path, rk4_sampler
+from fmlib import euler_sampler, heun_sampler, midpoint_sampler, rectified_flow_path, rk4_sampler, three_gaussians
 
 ORDERS = {euler_sampler: 1, midpoint_sampler: 2, heun_sampler: 2, rk4_sampler: 4}
 CALLS = {euler_sampler: 1, midpoint_sampler: 2, heun_sampler: 2, rk4_sampler: 4}
 
 
 def field(path):
-    mixture = mixture_a()
+    mixture = three_gaussians()
     return lambda t, x: mixture.velocity(path, t, x)
 
 

@@ -179,9 +179,9 @@ for sampler, steps, calls in ((euler_sampler, 40, 1), (heun_sampler, 20, 2), (rk
 # | lesson | the question that it answers |
 # |---|---|
 # | **00 · quick reference** | what is it, in five sentences? |
-# | 01 · continuity equation | when does a velocity field move $p_0$ to $p_1$, and is it unique? |
-# | 02 · CFM theorem | why may we regress on single pairs? |
-# | 03 · paths | rectified flow, VP, VE: what does the choice change? |
+# | **[01 · continuity equation](01_continuity_equation.ipynb)** | when does a velocity field move $p_0$ to $p_1$, and is it unique? |
+# | **[02 · CFM theorem](02_cfm_theorem.ipynb)** | why may we regress on single pairs? |
+# | **[03 · paths](03_paths.ipynb)** | rectified flow, VP, VE: what does the choice change? |
 # | **[04 · training](04_training.ipynb)** | how is it trained, and how good is it? |
 # | 05 · ODE solvers | how many steps, and which solver? |
 # | 06 · score, ε, v | how are flows and diffusion models converted? |
