@@ -1,5 +1,21 @@
 """fmlib: the runnable core of the lessons. Noise at t = 0, data at t = 1, models called as model(t, x)."""
 
+from fmlib.conversions import (
+    epsilon_to_score,
+    epsilon_to_velocity,
+    epsilon_to_x1,
+    score_to_epsilon,
+    score_to_velocity,
+    score_to_x1,
+    v_diff_to_velocity,
+    velocity_to_epsilon,
+    velocity_to_score,
+    velocity_to_v_diff,
+    velocity_to_x1,
+    x1_to_epsilon,
+    x1_to_score,
+    x1_to_velocity,
+)
 from fmlib.data import (
     Digits,
     MoonDataset,
@@ -15,7 +31,21 @@ from fmlib.metrics import Estimate, energy_distance, estimate, sampling_floor, s
 from fmlib.nets import SinusoidalTimeEmbed, VectorFieldMLP
 from fmlib.paths import FlowPath, rectified_flow_path, ve_path, vp_cosine_path, vp_linear_path
 from fmlib.player import FlowPlayer, LiveFigure, Panel, density_frames, field_frames
-from fmlib.samplers import euler_sampler, heun_sampler, midpoint_sampler, rk4_sampler
+from fmlib.samplers import (
+    CountCalls,
+    cosine_grid,
+    ddim_sampler,
+    dopri5_sampler,
+    edm_grid,
+    euler_sampler,
+    heun_sampler,
+    log_likelihood,
+    midpoint_sampler,
+    rk4_sampler,
+    sde_sampler,
+    shift_grid,
+    uniform_grid,
+)
 from fmlib.training import (
     History,
     cfm_loss,

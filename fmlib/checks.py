@@ -27,16 +27,17 @@ def check_tensor(name: str, value) -> Tensor:
     return value
 
 
-def check_pair(x0: Tensor, x1: Tensor) -> None:
-    """Refuse x0 and x1 that differ in shape, dtype or device."""
-    check_tensor("x0", x0)
-    check_tensor("x1", x1)
-    if x0.shape != x1.shape:
-        raise ValueError(f"x0 and x1 must have the same shape, got x0 {list(x0.shape)} and x1 {list(x1.shape)}")
-    if x0.device != x1.device:
-        raise ValueError(f"x0 and x1 must be on the same device, got x0 on {x0.device} and x1 on {x1.device}")
-    if x0.dtype != x1.dtype:
-        raise TypeError(f"x0 and x1 must have the same dtype, got x0 {x0.dtype} and x1 {x1.dtype}")
+def check_pair(a: Tensor, b: Tensor, a_name: str = "x0", b_name: str = "x1") -> None:
+    """Refuse two tensors that differ in shape, dtype or device."""
+    check_tensor(a_name, a)
+    check_tensor(b_name, b)
+    for what, of, error in (
+        ("shape", lambda x: list(x.shape), ValueError),
+        ("device", lambda x: x.device, ValueError),
+        ("dtype", lambda x: x.dtype, TypeError),
+    ):
+        if of(a) != of(b):
+            raise error(f"{a_name} and {b_name} must have the same {what}, got {a_name} {of(a)} and {b_name} {of(b)}")
 
 
 def check_samples(a: Tensor, b: Tensor) -> None:

@@ -1,7 +1,17 @@
 """Samplers: solve dx/dt = v(t, x) from noise at t = 0 to data at t = 1.
 
-The fixed-step solvers differ in one line each, how a step of size dt is taken; `_integrate` is their common loop.
+The solvers differ in one line each, how a step from t to t_next is taken; `_integrate` is their common loop.
 Orders and their derivation: Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, sections II.1-II.3.
+
+All take (model, x0, steps, t_start, t_end, return_trajectory) and, as keyword, a time grid:
+
+model:  called as model(t, x), t [B]; it runs without gradients.
+x0:     the state at t_start, [B, ...]. For a path whose noise is not N(0, I) (VE) start from `path.sample_prior`.
+steps:  a whole number >= 1. t_start, t_end: in [0, 1] and different; t_start > t_end runs backwards, to the noise.
+grid:   a function steps -> [steps + 1] times from 0 to 1, stretched over [t_start, t_end]; `uniform_grid` by default.
+They return the state at t_end, [B, ...]; with return_trajectory all states, [steps + 1, B, ...].
+They raise ValueError or TypeError that names the argument, or a model whose output has another shape, another device
+or NaN in it at the first step.
 """
 
 import math
@@ -9,70 +19,263 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torchdiffeq import odeint
 
 from fmlib.checks import check_int, check_tensor
+from fmlib.paths import FlowPath
+
+Grid = Callable[[int], Tensor]
 
 
-def _euler_step(v, t, x, dt):
-    return x + dt * v(t, x)
+def uniform_grid(steps: int) -> Tensor:
+    """steps + 1 equally spaced times from 0 to 1."""
+    return torch.linspace(0, 1, check_int("steps", steps) + 1, dtype=torch.float64)
 
 
-def _midpoint_step(v, t, x, dt):
+def cosine_grid(steps: int) -> Tensor:
+    """Times that lie closer together at both ends: (1 - cos(pi s)) / 2."""
+    return (1 - torch.cos(math.pi * uniform_grid(steps))) / 2
+
+
+def shift_grid(shift: float = 3.0) -> Grid:
+    """SD3's shifted times, t' = shift t / (1 + (shift - 1) t) in its own time, which runs from data to noise.
+
+    Esser et al. 2024 (arXiv 2403.03206), eq. 23. A shift above 1 spends more steps near the noise (t = 0 here).
+    """
+    if not 0 < shift < math.inf:
+        raise ValueError(f"shift must be positive and finite, got {shift}")
+
+    def grid(steps: int) -> Tensor:
+        s = 1 - uniform_grid(steps)
+        return 1 - shift * s / (1 + (shift - 1) * s)
+
+    return grid
+
+
+def edm_grid(path: FlowPath, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Grid:
+    """EDM's times: sigma / alpha falls as (a + b s)^rho from sigma_max to sigma_min, with t = 0 and t = 1 at the ends.
+
+    Karras et al. 2022 (arXiv 2206.00364), eq. 5, there for sigma(t) = t. Here the time of each noise level is found
+    on the given path, whatever its own schedule is.
+    """
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise ValueError(
+            f"sigma_min and sigma_max must satisfy 0 < sigma_min < sigma_max, got {sigma_min}, {sigma_max}"
+        )
+
+    def grid(steps: int) -> Tensor:
+        s = uniform_grid(steps)
+        ratio = (sigma_max ** (1 / rho) + s * (sigma_min ** (1 / rho) - sigma_max ** (1 / rho))) ** rho
+        low, high = torch.zeros_like(s), torch.ones_like(s)
+        for _ in range(60):  # bisection: sigma / alpha falls with t on every path
+            middle = (low + high) / 2
+            noisier = path.sigma(middle) > ratio * path.alpha(middle)
+            low, high = torch.where(noisier, middle, low), torch.where(noisier, high, middle)
+        times = (low + high) / 2
+        times[0], times[-1] = 0.0, 1.0
+        return times
+
+    return grid
+
+
+class CountCalls:
+    """A model that counts its calls: `nfe`, the number of function evaluations."""
+
+    def __init__(self, model):
+        self.model, self.nfe = model, 0
+
+    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+        self.nfe += 1
+        return self.model(t, x)
+
+
+# One step of each solver, from t to t_next. The ends are passed as they are on the grid: t + (t_next - t) can miss
+# t_next by a rounding error, and leave [0, 1].
+
+
+def _euler_step(v, t, t_next, x):
+    return x + (t_next - t) * v(t, x)
+
+
+def _midpoint_step(v, t, t_next, x):
+    dt = t_next - t
     return x + dt * v(t + dt / 2, x + dt / 2 * v(t, x))
 
 
-def _heun_step(v, t, x, dt):
+def _heun_step(v, t, t_next, x):
+    dt = t_next - t
     v1 = v(t, x)
-    v2 = v(t + dt, x + dt * v1)
+    v2 = v(t_next, x + dt * v1)
     return x + dt / 2 * (v1 + v2)
 
 
-def _rk4_step(v, t, x, dt):
+def _rk4_step(v, t, t_next, x):
+    dt = t_next - t
     k1 = v(t, x)
     k2 = v(t + dt / 2, x + dt / 2 * k1)
     k3 = v(t + dt / 2, x + dt / 2 * k2)
-    k4 = v(t + dt, x + dt * k3)
+    k4 = v(t_next, x + dt * k3)
     return x + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
-def euler_sampler(model, x0: Tensor, steps=50, t_start=0.0, t_end=1.0, return_trajectory=False) -> Tensor:
-    """Euler: global order 1, 1 model call a step. See `rk4_sampler` for the arguments."""
-    return _integrate(_euler_step, model, x0, steps, t_start, t_end, return_trajectory)
+def euler_sampler(model, x0, steps=50, t_start=0.0, t_end=1.0, return_trajectory=False, *, grid=uniform_grid):
+    """Euler: global order 1, 1 model call a step."""
+    return _integrate(_euler_step, model, x0, steps, t_start, t_end, return_trajectory, grid)
 
 
-def midpoint_sampler(model, x0: Tensor, steps=50, t_start=0.0, t_end=1.0, return_trajectory=False) -> Tensor:
-    """Explicit midpoint: global order 2, 2 model calls a step. See `rk4_sampler` for the arguments."""
-    return _integrate(_midpoint_step, model, x0, steps, t_start, t_end, return_trajectory)
+def midpoint_sampler(model, x0, steps=50, t_start=0.0, t_end=1.0, return_trajectory=False, *, grid=uniform_grid):
+    """Explicit midpoint: global order 2, 2 model calls a step."""
+    return _integrate(_midpoint_step, model, x0, steps, t_start, t_end, return_trajectory, grid)
 
 
-def heun_sampler(model, x0: Tensor, steps=50, t_start=0.0, t_end=1.0, return_trajectory=False) -> Tensor:
-    """Heun (explicit trapezoid): global order 2, 2 model calls a step. See `rk4_sampler` for the arguments."""
-    return _integrate(_heun_step, model, x0, steps, t_start, t_end, return_trajectory)
+def heun_sampler(model, x0, steps=50, t_start=0.0, t_end=1.0, return_trajectory=False, *, grid=uniform_grid):
+    """Heun (explicit trapezoid): global order 2, 2 model calls a step."""
+    return _integrate(_heun_step, model, x0, steps, t_start, t_end, return_trajectory, grid)
 
 
-def rk4_sampler(model, x0: Tensor, steps=25, t_start=0.0, t_end=1.0, return_trajectory=False) -> Tensor:
-    """Classical Runge-Kutta: global order 4, 4 model calls a step.
+def rk4_sampler(model, x0, steps=25, t_start=0.0, t_end=1.0, return_trajectory=False, *, grid=uniform_grid):
+    """Classical Runge-Kutta: global order 4, 4 model calls a step."""
+    return _integrate(_rk4_step, model, x0, steps, t_start, t_end, return_trajectory, grid)
 
-    model: called as model(t, x), t [B]; it runs without gradients.
-    x0: the state at t_start, [B, ...]. For a path whose noise is not N(0, I) (VE) start from `path.sample_prior`.
-    steps: a whole number >= 1, on a uniform grid. t_start, t_end: in [0, 1] and different; t_start > t_end runs
-    backwards, from data to noise.
-    Returns the state at t_end, [B, ...]; with return_trajectory all states, [steps + 1, B, ...].
-    Raises ValueError or TypeError that names the argument, or a model whose output has another shape, another
-    device or NaN in it at the first step.
+
+def ddim_sampler(
+    model, x0, steps=50, t_start=0.0, t_end=1.0, return_trajectory=False, *, path: FlowPath, grid=uniform_grid
+):
+    """DDIM (Song et al. 2020, arXiv 2010.02502, eq. 12 at eta = 0): x_1 and epsilon are held fixed during a step.
+
+    An exponential integrator of order 1: exact for one data point on every path, where Euler is exact only on a
+    straight line. On rectified flow it *is* Euler. 1 model call a step; the model returns velocities.
     """
-    return _integrate(_rk4_step, model, x0, steps, t_start, t_end, return_trajectory)
+
+    def step(v, t, t_next, x):
+        velocity = v(t, x)
+        alpha, sigma, d_alpha, d_sigma = path.alpha(t), path.sigma(t), path.d_alpha(t), path.d_sigma(t)
+        determinant = alpha * d_sigma - d_alpha * sigma  # never 0, see fmlib.conversions
+        x1 = (d_sigma * x - sigma * velocity) / determinant
+        epsilon = (alpha * velocity - d_alpha * x) / determinant
+        return path.alpha(t_next) * x1 + path.sigma(t_next) * epsilon
+
+    return _integrate(step, model, x0, steps, t_start, t_end, return_trajectory, grid)
+
+
+def sde_sampler(
+    model, x0, steps=250, t_start=0.0, t_end=1.0, return_trajectory=False, *,
+    path: FlowPath, noise: float = 1.0, generator=None, grid=uniform_grid,
+):  # fmt: skip
+    """Euler-Maruyama for a family of SDEs with the densities of the ODE: noise = 0 is Euler, 1 the path's own SDE.
+
+    dx = [v + (noise g^2 / 2) score] dt + sqrt(noise) g dW. For any g the densities are the same p_t. Here
+    g^2 = 2 (alpha' sigma^2 / alpha - sigma sigma') is the diffusion that has this path (Song et al. 2021, arXiv
+    2011.13456). With the score taken from v, the drift's correction is simply noise (v - alpha' x / alpha).
+
+    Where alpha = 0 (rectified flow and VP-cosine at t = 0) g is infinite: that step is taken without noise. Only
+    forward, t_start < t_end. 1 model call a step; order 1 in distribution. noise >= 0.
+    """
+    if not 0 <= noise < math.inf:
+        raise ValueError(f"noise must be at least 0 and finite, got {noise}")
+    if t_start > t_end:
+        raise ValueError(f"t_start must be below t_end for an SDE, got {t_start} and {t_end}")
+
+    def step(v, t, t_next, x):
+        dt, velocity = t_next - t, v(t, x)
+        alpha, d_alpha = path.alpha(t), path.d_alpha(t)
+        # Selected on the device, so that the loop never waits for it.
+        amount = torch.where(alpha > 0, noise * torch.ones_like(alpha), torch.zeros_like(alpha))
+        rate = d_alpha / torch.where(alpha > 0, alpha, torch.ones_like(alpha))
+        g_squared = 2 * (rate * path.sigma(t) ** 2 - path.half_d_sigma_sq(t))
+        drift = velocity + amount * (velocity - rate * x)
+        dw = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        return x + dt * drift + (amount * g_squared * dt).clamp_min(0).sqrt() * dw
+
+    return _integrate(step, model, x0, steps, t_start, t_end, return_trajectory, grid)
 
 
 @torch.no_grad()
-def _integrate(step: Callable, model, x0, steps, t_start, t_end, return_trajectory) -> Tensor:
+def dopri5_sampler(
+    model, x0, steps=None, t_start=0.0, t_end=1.0, return_trajectory=False, *, rtol: float = 1e-5, atol: float = 1e-5
+) -> Tensor:
+    """Adaptive Dormand-Prince 5(4), from torchdiffeq. It controls its error; the number of model calls follows.
+
+    steps: None, or the number of equal parts at whose ends return_trajectory reports; it does not change the accuracy.
+    rtol, atol: relative and absolute tolerance of a step, measured over the whole batch.
+    """
     check_tensor("x0", x0)
-    steps = check_int("steps", steps)
+    parts = 1 if steps is None else check_int("steps", steps)
+    _check_ends(t_start, t_end)
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} must be positive and finite, got {value}")
+    ts = torch.linspace(t_start, t_end, parts + 1, dtype=x0.dtype, device=x0.device)
+    _check_model_output(model(ts[:1], x0[:1]), x0[:1])
+    # torchdiffeq evaluates stages; none of them may leave [0, 1], where a model is not defined.
+    states = odeint(
+        lambda t, x: model(t.clamp(0, 1).expand(x.shape[0]), x), x0, ts, rtol=rtol, atol=atol, method="dopri5"
+    )
+    return states if return_trajectory else states[-1]
+
+
+def log_likelihood(
+    model, x1: Tensor, steps: int = 100, *, path: FlowPath, probes: int | None = None, generator=None
+) -> Tensor:
+    """log p_1(x1) in nats, shape [B], of the flow of `model`: x1 [B, ...] is carried back to t = 0 by RK4.
+
+    log p_1(x_1) = log p_0(x_0) - integral of div v dt (Chen et al. 2018, arXiv 1806.07366, Theorem 1), with
+    p_0 = N(0, prior_std^2 I). probes: None for the exact divergence (d derivatives a call); a number for the mean of
+    as many Hutchinson estimates with random signs, drawn once (Grathwohl et al. 2019, arXiv 1810.01367).
+    """
+    check_tensor("x1", x1)
+    shape, d = x1.shape, x1[0].numel()
+    if probes is not None:
+        signs = (
+            torch.randint(0, 2, (check_int("probes", probes), *shape), generator=generator, device=x1.device) * 2 - 1
+        )
+
+    def augmented(t, state):
+        with torch.enable_grad():
+            x = state[:, :d].reshape(shape).requires_grad_()
+            velocity = model(t, x)
+            if probes is None:
+                parts = [velocity.reshape(-1, d)[:, i].sum() for i in range(d)]
+                rows = [
+                    torch.autograd.grad(p, x, retain_graph=True)[0].reshape(-1, d)[:, i] for i, p in enumerate(parts)
+                ]
+                divergence = sum(rows)
+            else:
+                dots = [(velocity * s).sum() for s in signs]
+                divergence = sum(
+                    (torch.autograd.grad(p, x, retain_graph=True)[0] * s).flatten(1).sum(1)
+                    for p, s in zip(dots, signs, strict=True)
+                ) / len(signs)
+        return torch.cat([velocity.detach().reshape(-1, d), divergence.detach()[:, None]], dim=1)
+
+    start = torch.cat([x1.reshape(-1, d), x1.new_zeros(len(x1), 1)], dim=1)
+    end = rk4_sampler(augmented, start, steps=steps, t_start=1.0, t_end=0.0)
+    x0, integral = end[:, :d], -end[:, d]  # integrated from 1 to 0: the sign turns
+    std = path.prior_std
+    log_p0 = -0.5 * (x0 / std).square().sum(dim=1) - d * math.log(std * math.sqrt(2 * math.pi))
+    return log_p0 - integral
+
+
+def _check_ends(t_start, t_end) -> None:
     for name, t in (("t_start", t_start), ("t_end", t_end)):
         if not (isinstance(t, (int, float)) and math.isfinite(t) and 0 <= t <= 1):
             raise ValueError(f"{name} must be a number in [0, 1], got {t!r}")
     if t_start == t_end:
         raise ValueError(f"t_start and t_end must differ, got {t_start} for both")
+
+
+def _times(grid: Grid, steps: int, t_start: float, t_end: float, like: Tensor) -> Tensor:
+    s = torch.as_tensor(grid(steps), dtype=torch.float64)
+    if s.shape != (steps + 1,) or s[0] != 0 or s[-1] != 1 or not bool((s.diff() > 0).all()):
+        raise ValueError(f"grid(steps) must be {steps + 1} increasing times from 0 to 1, got {s.tolist()[:8]}")
+    return (t_start + (t_end - t_start) * s).to(like)
+
+
+@torch.no_grad()
+def _integrate(step: Callable, model, x0, steps, t_start, t_end, return_trajectory, grid) -> Tensor:
+    check_tensor("x0", x0)
+    steps = check_int("steps", steps)
+    _check_ends(t_start, t_end)
 
     def v(t, x):
         return model(t.expand(x.shape[0]), x)
@@ -80,12 +283,12 @@ def _integrate(step: Callable, model, x0, steps, t_start, t_end, return_trajecto
     def first_v(t, x):
         return _check_model_output(v(t, x), x)
 
-    ts = torch.linspace(t_start, t_end, steps + 1, dtype=x0.dtype, device=x0.device)
+    ts = _times(grid, steps, t_start, t_end, x0)
     x = x0.clone()
     states = [x]
     for i in range(steps):
         # Only the first step is checked: looking for NaN waits for the device, which every step would pay.
-        x = step(v if i else first_v, ts[i], x, ts[i + 1] - ts[i])
+        x = step(v if i else first_v, ts[i], ts[i + 1], x)
         if return_trajectory:
             states.append(x)
     return torch.stack(states) if return_trajectory else x

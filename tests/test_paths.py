@@ -120,7 +120,7 @@ X = torch.zeros(4, 2)
         (0.5, torch.zeros(4, 3), X, ValueError, r"x0 \[4, 3\] and x1 \[4, 2\]"),
         (0.5, torch.zeros(5, 2), X, ValueError, r"x0 \[5, 2\] and x1 \[4, 2\]"),
         (0.5, X.double(), X, TypeError, "same dtype, got x0 torch.float64 and x1 torch.float32"),
-        (0.5, X.to("meta"), X, ValueError, "same device, got x0 on meta and x1 on cpu"),
+        (0.5, X.to("meta"), X, ValueError, "same device, got x0 meta and x1 cpu"),
         (0.5, [0.0], X, TypeError, "x0 must be a torch.Tensor, got list"),
         (0.5, X.long(), X, TypeError, "x0 must hold floating-point numbers"),
         (0.5, torch.zeros(0, 2), torch.zeros(0, 2), ValueError, r"x0 must have shape \[B, ...\] with B >= 1"),

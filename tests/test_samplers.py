@@ -7,7 +7,28 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from fmlib import euler_sampler, heun_sampler, midpoint_sampler, rectified_flow_path, rk4_sampler, three_gaussians
+from fmlib import (
+    CountCalls,
+    GaussianMixture,
+    cosine_grid,
+    ddim_sampler,
+    dopri5_sampler,
+    edm_grid,
+    energy_distance,
+    euler_sampler,
+    heun_sampler,
+    log_likelihood,
+    midpoint_sampler,
+    rectified_flow_path,
+    rk4_sampler,
+    sampling_floor,
+    sde_sampler,
+    shift_grid,
+    three_gaussians,
+    uniform_grid,
+    vp_cosine_path,
+    vp_linear_path,
+)
 
 ORDERS = {euler_sampler: 1, midpoint_sampler: 2, heun_sampler: 2, rk4_sampler: 4}
 CALLS = {euler_sampler: 1, midpoint_sampler: 2, heun_sampler: 2, rk4_sampler: 4}
@@ -122,3 +143,139 @@ def test_bad_input_is_named(model, kwargs, error, message):
 def test_x0_is_named():
     with pytest.raises(TypeError, match="x0 must be a torch.Tensor, got list"):
         euler_sampler(still, [0.0])
+
+
+# --- time grids
+
+
+GRIDS = {
+    "uniform": uniform_grid,
+    "cosine": cosine_grid,
+    "shift": shift_grid(3.0),
+    "edm": edm_grid(rectified_flow_path()),
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("steps", [1, 2, 7, 50])
+def test_grids_rise_from_0_to_1(name, steps):
+    t = GRIDS[name](steps)
+    assert t.shape == (steps + 1,) and t[0] == 0 and t[-1] == 1 and bool((t.diff() > 0).all())
+
+
+def test_grids_are_the_published_ones():
+    s = torch.linspace(1, 0, 11, dtype=torch.float64)  # SD3's own time falls from 1 (noise) to 0
+    torch.testing.assert_close(shift_grid(3.0)(10), 1 - 3 * s / (1 + 2 * s))
+    t = edm_grid(rectified_flow_path())(18)[1:-1]
+    ramp = torch.linspace(0, 1, 19, dtype=torch.float64)[1:-1]
+    expected = (80 ** (1 / 7) + ramp * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+    torch.testing.assert_close((1 - t) / t, expected, rtol=1e-9, atol=0)
+    with pytest.raises(ValueError, match="shift must be positive and finite, got 0"):
+        shift_grid(0)
+    with pytest.raises(ValueError, match=r"grid\(steps\) must be 5 increasing times"):
+        euler_sampler(still, X, steps=4, grid=lambda n: torch.linspace(1, 0, n + 1))
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_order_holds_on_every_grid(name):
+    v, x0 = field(rectified_flow_path()), torch.randn(100, 2, dtype=torch.float64)
+    exact = rk4_sampler(v, x0, steps=512)
+    errors = [
+        (heun_sampler(v, x0, steps=n, grid=GRIDS[name]) - exact).norm(dim=1).median().item() for n in (64, 128, 256)
+    ]
+    assert slope([64, 128, 256], errors) == pytest.approx(-2, abs=0.35)
+
+
+@pytest.mark.parametrize("steps", [3, 10, 25, 49, 77, 250])
+def test_single_precision_never_leaves_the_unit_interval(steps):
+    seen = []
+
+    def model(t, x):
+        seen.append((t.min().item(), t.max().item()))
+        return -x
+
+    for sampler in ORDERS:
+        sampler(model, torch.randn(2, 2), steps=steps, grid=cosine_grid)
+        sampler(model, torch.randn(2, 2), steps=steps, t_start=1.0, t_end=0.0)
+    assert min(a for a, _ in seen) >= 0 and max(b for _, b in seen) <= 1
+
+
+# --- DDIM, the SDE, the adaptive solver, likelihood
+
+
+def test_ddim_is_exact_for_one_data_point(path):
+    point = GaussianMixture(torch.tensor([[2.0, -1.0]], dtype=torch.float64), torch.tensor([1e-6]))
+    x0 = path.prior_std * torch.randn(50, 2, dtype=torch.float64)
+    v = lambda t, x: point.velocity(path, t, x)
+    start = path.sample_xt(0.0, x0 / path.prior_std, point.means.expand(50, 2))
+    expected = path.sample_xt(0.9, x0 / path.prior_std, point.means.expand(50, 2))
+    error = (ddim_sampler(v, start, steps=3, t_end=0.9, path=path) - expected).abs().max()
+    euler = (euler_sampler(v, start, steps=3, t_end=0.9) - expected).abs().max()
+    assert error < 1e-4 and (euler > 0.01 or path.name == "rectified_flow")
+
+
+def test_ddim_on_rectified_flow_is_euler():
+    rf, x0 = rectified_flow_path(), torch.randn(50, 2, dtype=torch.float64)
+    torch.testing.assert_close(ddim_sampler(field(rf), x0, steps=7, path=rf), euler_sampler(field(rf), x0, steps=7))
+
+
+def test_sde_without_noise_is_euler(path):
+    x0 = path.prior_std * torch.randn(50, 2, dtype=torch.float64)
+    torch.testing.assert_close(
+        sde_sampler(field(path), x0, steps=20, path=path, noise=0.0), euler_sampler(field(path), x0, steps=20)
+    )
+
+
+@pytest.mark.parametrize("noise", [0.3, 1.0])
+@pytest.mark.parametrize("make", [rectified_flow_path, vp_cosine_path, vp_linear_path])
+def test_sde_has_the_densities_of_the_ode(make, noise):
+    path, mixture = make(), three_gaussians()
+    x = sde_sampler(field(path), torch.randn(3000, 2, dtype=torch.float64), steps=400, path=path, noise=noise)
+    floor = sampling_floor(energy_distance, mixture.sample, 3000, repeats=12)
+    real = mixture.sample(3000)
+    limit = 5 * floor.std_error * 12**0.5 + 0.003  # the scatter of one reading, and the bias of 400 steps
+    assert abs(energy_distance(x, real)) < limit
+
+    def uncorrected(t, x):  # noise without its drift: the score's part is taken out of the velocity again
+        rate = (path.d_alpha(t) / path.alpha(t).clamp_min(0.02))[:, None]
+        return (field(path)(t, x) + noise * rate * x) / (1 + noise)
+
+    wrong = sde_sampler(uncorrected, torch.randn(3000, 2, dtype=torch.float64), steps=400, path=path, noise=noise)
+    assert abs(energy_distance(wrong, real)) > 2 * limit
+
+
+def test_dopri5_agrees_and_its_tolerance_counts():
+    v, x0 = field(rectified_flow_path()), torch.randn(100, 2, dtype=torch.float64)
+    exact = rk4_sampler(v, x0, steps=512)
+    calls, errors = [], []
+    for tolerance in (1e-3, 1e-6, 1e-9):
+        counter = CountCalls(v)
+        errors.append((dopri5_sampler(counter, x0, rtol=tolerance, atol=tolerance) - exact).norm(dim=1).median().item())
+        calls.append(counter.nfe)
+    assert calls[0] < calls[1] < calls[2] and errors[0] > errors[1] > errors[2] and errors[1] < 1e-3
+    states = dopri5_sampler(v, x0, steps=4, return_trajectory=True)
+    assert states.shape == (5, 100, 2) and torch.equal(states[0], x0)
+    with pytest.raises(ValueError, match="rtol must be positive and finite, got 0"):
+        dopri5_sampler(v, x0, rtol=0)
+    with pytest.raises(ValueError, match="noise must be at least 0 and finite, got -1"):
+        sde_sampler(v, x0, path=rectified_flow_path(), noise=-1)
+
+
+def test_log_likelihood_is_the_oracles():
+    rf, mixture = rectified_flow_path(), three_gaussians()
+    x1 = mixture.sample(100)
+    truth = mixture.log_prob(rf, 1.0, x1)
+    error = (log_likelihood(field(rf), x1, path=rf) - truth).abs()
+    assert error.median() < 1e-6 and error.max() < 1e-4
+    noisy = torch.stack([log_likelihood(field(rf), x1, steps=40, path=rf, probes=4) for _ in range(10)])
+    gap = (noisy - truth).mean(dim=1)
+    assert abs(gap.mean()) < 4.5 * gap.std() / 10**0.5 and noisy.std(0).mean() > 0.05
+
+
+def test_images_go_through_every_sampler():
+    rf, x = rectified_flow_path(), torch.randn(2, 1, 3, 3)
+    model = lambda t, x: -x
+    for sampler in (ddim_sampler, sde_sampler):
+        assert sampler(model, x, steps=3, path=rf).shape == x.shape
+    assert dopri5_sampler(model, x).shape == x.shape
+    assert log_likelihood(model, x, steps=5, path=rf).shape == (2,)

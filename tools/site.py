@@ -129,7 +129,9 @@ def math_font(pages_text: str) -> str:
     options = subset.Options(flavor="woff", notdef_outline=True, layout_features=["*"], passthrough_tables=False)
     font = subset.load_font(font_file, options)
     subsetter = subset.Subsetter(options)
-    subsetter.populate(text=text + italic + greek + "\u210e")  # <mi> letters are drawn as mathematical italics
+    subsetter.populate(
+        text=text + italic + greek + "\u210e\u221a"
+    )  # letters of <mi> are drawn in italics, <msqrt> as a root
     subsetter.subset(font)
     buffer = io.BytesIO()
     font.flavor = "woff"

@@ -8,8 +8,8 @@ const CSS = `
   --fm-faint: var(--jp-content-font-color3, light-dark(#777, #999)); color: var(--fm-ink);
   font: 13px/1.4 var(--jp-content-font-family, system-ui, sans-serif); max-width: 840px; }
 .fm-panels { display: flex; flex-wrap: wrap; gap: 8px; }
-.fm-panel { flex: 1 1 240px; max-width: 420px; margin: 0; min-width: 0; }
-.fm-panel:only-child { max-width: 560px; }
+.fm-panel { flex: 0 1 calc((100% - 8px * (var(--fm-columns) - 1)) / var(--fm-columns)); max-width: 560px;
+  margin: 0; min-width: min(200px, 100%); }
 .fm-panel figcaption { text-align: center; }
 .fm-panel canvas { width: 100%; display: block; border-radius: 4px; cursor: crosshair; }
 .fm-row { display: flex; flex-wrap: wrap; align-items: center; gap: 6px 12px; margin-top: 6px; }
@@ -353,11 +353,11 @@ function render({ model, el }) {
     frame = 0;
     if (!style) readStyle();
     state.progress = (state.t - first) / (last - first);
-    for (const panel of panels) {
-      const visible = !panel.meta.choice || panel.meta.choice === state.selection;
-      panel.figure.style.display = visible ? "" : "none";
-      if (visible) panel.draw(state, style);
-    }
+    const visible = panels.filter((panel) => !panel.meta.choice || panel.meta.choice === state.selection);
+    const columns = visible.length <= 3 ? visible.length : Math.ceil(visible.length / 2);
+    panelRow.style.setProperty("--fm-columns", columns);
+    for (const panel of panels) panel.figure.style.display = visible.includes(panel) ? "" : "none";
+    for (const panel of visible) panel.draw(state, style);
     tSlider.value = state.t;
     const decimals = last - first > 20 ? 0 : 2;
     tOut.textContent = `${label} = ${state.t.toFixed(decimals)}`;

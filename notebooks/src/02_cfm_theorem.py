@@ -127,10 +127,9 @@ torch.manual_seed(1)
 net = VectorFieldMLP(2, hidden=32, t_dim=16)
 
 
-def both_gradients(net, batch):
-    """The gradients of the FM and of the CFM loss on the same batch, as two long vectors."""
+def both_gradients(net, t, xt, conditional):
+    """The gradients of the FM and of the CFM loss on the same examples, as two long vectors."""
     weights = list(net.parameters())
-    t, xt, conditional = draw(batch)
     v = net(t, xt)
     gradients = []
     for target in (mixture.velocity(path, t, xt), conditional):
@@ -141,10 +140,12 @@ def both_gradients(net, batch):
 
 batches = [100, 316, 1_000, 3_162, 10_000, 31_623, 100_000]
 repeats = [100, 100, 60, 40, 30, 10, 6]
-reference = torch.stack([both_gradients(net, 100_000)[0] for _ in range(4)]).mean(0).norm()
+reference = torch.stack([both_gradients(net, *draw(100_000))[0] for _ in range(4)]).mean(0).norm()
 rms, rms_error = [], []
 for n, r in zip(batches, repeats, strict=True):
-    squares = torch.stack([((a - b).norm() / reference) ** 2 for a, b in (both_gradients(net, n) for _ in range(r))])
+    squares = torch.stack(
+        [((a - b).norm() / reference) ** 2 for a, b in (both_gradients(net, *draw(n)) for _ in range(r))]
+    )
     mean = estimate(squares)
     rms.append(mean.mean**0.5)
     rms_error.append(0.5 * mean.std_error / mean.mean)  # standard error of log(rms)
@@ -173,7 +174,7 @@ def z_scores(seed, wrong=False, repeats=40, batch=400, directions=8):
     probe = torch.randn(sum(p.numel() for p in other.parameters()), directions)
     difference = []
     for _ in range(repeats):
-        fm, cfm = both_gradients(other, batch)
+        fm, cfm = both_gradients(other, *draw(batch))
         difference.append((fm + cfm if wrong else fm - cfm) @ probe)
     difference = torch.stack(difference)
     return difference.mean(0) / (difference.std(0) / math.sqrt(repeats))
@@ -194,15 +195,16 @@ assert z.abs().max() < 5 and z.square().mean() < 2.5 < 20 < z_wrong.square().mea
 
 # %%
 torch.manual_seed(6)
-start = torch.stack([both_gradients(net, 64)[1] for _ in range(80)])
+start = torch.stack([both_gradients(net, *draw(64))[1] for _ in range(80)])
 directions = torch.linalg.svd(start - start.mean(0), full_matrices=False).Vh[:2].T
 plane = directions / ((start - start.mean(0)) @ directions).std(0)  # both axes in units of their spread at 64 pairs
 sizes = [64, 128, 256, 512, 1024, 2048, 4096]
 frames = {"FM: exact field": [], "CFM: single pairs": []}
+examples = [draw(sizes[-1]) for _ in range(60)]  # a smaller batch is the beginning of a larger one
 for n in sizes:
-    pairs = [both_gradients(net, n) for _ in range(60)]
+    pairs = [both_gradients(net, *(values[:n] for values in e)) for e in examples]
     for name, chosen in zip(frames, zip(*pairs, strict=True), strict=True):
-        frames[name].append(torch.stack(list(chosen)) @ plane)
+        frames[name].append(torch.stack(chosen) @ plane)
 frames = {name: torch.stack(f) for name, f in frames.items()}
 middle = frames["FM: exact field"][-1].mean(0).tolist()
 player = FlowPlayer(
