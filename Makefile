@@ -23,6 +23,7 @@ bench: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps flow_matching==1.0.10
 	$(BIN)/python -m pytest -q -n 0 tests/benchmarks
 	$(BIN)/python tests/benchmarks/recipes.py
+	$(BIN)/python tests/benchmarks/sampling.py
 	$(BIN)/python tests/benchmarks/sliders.py
 
 lint: $(READY)

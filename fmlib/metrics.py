@@ -26,6 +26,17 @@ class Estimate(NamedTuple):
         return f"{self.mean:.4f} ± {self.std_error:.4f}"
 
 
+class Floor(Estimate):
+    """The mean reading of a metric on real against real. `scatter` is the standard deviation of a single reading."""
+
+    @property
+    def scatter(self) -> float:
+        return self.std_error * math.sqrt(self.n)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f} (one reading scatters by {self.scatter:.4f})"
+
+
 def estimate(values) -> Estimate:
     """Mean and standard error of a list or tensor of at least two independent values."""
     values = torch.as_tensor(values, dtype=torch.float64).flatten()
@@ -85,13 +96,13 @@ def transport_cost(x0: Tensor, x1: Tensor) -> float:
 
 def sampling_floor(
     metric: Callable[[Tensor, Tensor], float], sample: Callable[[int], Tensor], n: int, repeats: int = 8
-) -> Estimate:
-    """The metric between two independent samples of the same source: mean and standard error over `repeats` pairs.
+) -> Floor:
+    """The metric between two independent samples of the same source, over `repeats` pairs: its mean and its scatter.
 
     sample: a function n -> [n, d]. A model cannot be shown to be better than this at the sample size n.
     """
     n, repeats = check_int("n", n, minimum=2), check_int("repeats", repeats, minimum=2)
-    return estimate([metric(sample(n), sample(n)) for _ in range(repeats)])
+    return Floor(*estimate([metric(sample(n), sample(n)) for _ in range(repeats)]))
 
 
 def _sum_distances(a: Tensor, b: Tensor) -> float:

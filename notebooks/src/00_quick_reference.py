@@ -76,7 +76,7 @@ player
 # %% [markdown]
 # ## The convention
 #
-# Say it first in any interview, because papers differ:
+# Say it first, because papers differ:
 #
 # > **$t = 0$ is noise, $x_0 \sim \mathcal N(0, I)$. $t = 1$ is data, $x_1$. In between $x_t = \alpha_t x_1 + \sigma_t x_0$. Sampling integrates from 0 to 1.**
 #
@@ -89,7 +89,7 @@ player
 # | SD3 (Esser et al. 2024) | $t = 1$ | $t = 0$ | $(1-t)\,x_0 + t\,\epsilon$ | $\epsilon - x_0$ | section 2 |
 # | FLUX (official code) | $t = 1$ | $t = 0$ | as SD3 | as SD3 | its sampler runs from 1 to 0 |
 #
-# The quick reference that these lessons start from says that Lipman et al. put the data at $x_0$, and that SD3 goes "also noise → data". Both are wrong; the table follows the papers. In SD3 $x_0$ is the *data*, so the same letter means the opposite. To translate, replace $t$ by $1 - t$, **and** flip the sign of the velocity. Forgetting one of the two is the most frequent bug in this field:
+# These lessons started from an **interview sheet** on flow matching, and check it line by line. Where it is wrong, they say so. It says that Lipman et al. put the data at $x_0$, and that SD3 goes "also noise → data". Both are wrong; the table follows the papers. In SD3 $x_0$ is the *data*, so the same letter means the opposite. To translate, replace $t$ by $1 - t$, **and** flip the sign of the velocity. Forgetting one of the two is an easy bug:
 
 
 # %%
@@ -107,7 +107,7 @@ real = sample_moons(1500)
 distance = {name: energy_distance(midpoint_sampler(v, x0, steps=20), real) for name, v in translations.items()}
 for name, value in distance.items():
     print(f"{name:24} energy distance to the data {value:7.3f}")
-print(f"{'sampling floor':24} energy distance {sampling_floor(energy_distance, sample_moons, 1500)}")
+print(f"sampling floor: {sampling_floor(energy_distance, sample_moons, 1500)}")
 assert abs(distance["time and sign flipped"]) < 0.01
 assert min(distance["only the time flipped"], distance["only the sign flipped"]) > 0.1
 
@@ -115,6 +115,8 @@ assert min(distance["only the time flipped"], distance["only the sign flipped"])
 # ## The five sentences
 #
 # **1. Goal.** Learn a velocity field $v_\theta(t, x)$ such that the ODE $\dot x_t = v_\theta(t, x_t)$ carries noise $x_0 \sim p_0$ to data $x_1 \sim p_1$. *(Lesson 01.)*
+#
+# *How alike are two clouds of points? Two distances answer that in these lessons, **energy distance** and **sliced W2**; small means alike. Two clouds of real data are not at distance zero either: that value is the **sampling floor**.*
 #
 # The picture above was made with the exact field. Its end points are data, as far as 1,500 points can tell:
 
@@ -124,11 +126,12 @@ print(f"sliced W2: exact flow {w2:.3f}, sampling floor {w2_floor}, noise left as
 assert w2 < 3 * w2_floor.mean
 
 # %% [markdown]
-# **2. Training.** Regress the velocity of random pairs, $\mathcal L_{\text{CFM}} = \mathbb E \| v_\theta(t, x_t) - u_t(x_t \mid z) \|^2$. This is *simulation-free*: no ODE is solved to compute it. *(Lessons 02, 04.)*
+# **2. Training.** Regress the velocity of random pairs $z = (x_0, x_1)$, $\mathcal L_{\text{CFM}} = \mathbb E \| v_\theta(t, x_t) - u_t(x_t \mid z) \|^2$. This is *simulation-free*: no ODE is solved to compute it. *(Lessons 02, 04.)*
 #
-# **3. The theorem.** $\nabla_\theta \mathcal L_{\text{FM}} = \nabla_\theta \mathcal L_{\text{CFM}}$: regressing the answers of single pairs has the same gradient as regressing the unknown marginal field (Lipman et al. 2023, Theorem 2). The equality is one of *expectations*: on a minibatch the two gradients differ, and the difference shrinks as the batch grows. *(Lesson 02.)*
+# **3. The theorem.** $\nabla_\theta \mathcal L_{\text{FM}} = \nabla_\theta \mathcal L_{\text{CFM}}$: regressing the answers of single pairs (CFM) has the same gradient as regressing the unknown *marginal* field, their mean at each place (FM) (Lipman et al. 2023, Theorem 2). The equality is one of *expectations*: on a minibatch the two gradients differ, and the difference shrinks as the batch grows. *(Lesson 02.)*
 
 # %%
+# One draw each; lesson 02 measures the rate.
 net = VectorFieldMLP(2, hidden=64)
 
 
@@ -149,7 +152,7 @@ for batch in (100, 1_000, 10_000):
 assert relative[2] < relative[0] / 3
 
 # %% [markdown]
-# **4. The simplest path.** $x_t = (1-t)\,x_0 + t\,x_1$ with the target $x_1 - x_0$: 1-rectified flow, also called I-CFM. *OT-CFM is something else*: the same line, but with noise and data paired by minibatch optimal transport. SD3 and FLUX use this line with time reversed (table above). The line is straight for *one pair*. The flow that is learned bends, as the paths in the picture do. *(Lessons 03, 07.)*
+# **4. The simplest path.** $x_t = (1-t)\,x_0 + t\,x_1$ with the target $x_1 - x_0$: 1-rectified flow, also called I-CFM (Tong et al., with their $\sigma = 0$). *OT-CFM is something else*: the same line, but with noise and data not paired at random but so that the ways are short in each batch (optimal transport). SD3 and FLUX use this line with time reversed (table above). The line is straight for *one pair*. The flow that is learned bends, as the paths in the picture do. *(Lessons 03, 07.)*
 
 # %%
 chord = (states[-1] - states[0]).norm(dim=1)
@@ -168,11 +171,12 @@ reference = rk4_sampler(exact, few, steps=200)
 for sampler, steps, calls in ((euler_sampler, 40, 1), (heun_sampler, 20, 2), (rk4_sampler, 10, 4)):
     error = (sampler(exact, few, steps=steps) - reference).norm(dim=1).median()
     print(f"{sampler.__name__:14} {steps:3} steps, {steps * calls} NFE: median error {error:.1e}")
+assert error < 1e-3  # RK4, the last of the three
 
 # %% [markdown]
 # ## Against diffusion
 #
-# Diffusion is defined by a stochastic equation that adds noise, and learns the score $s = \nabla \log p_t$. Flow matching picks the path directly and learns the velocity. For every path with independent Gaussian noise the two are the same information: one is a linear function of the other. The quick reference says that this fails for the rectified flow; it does not. *(Lesson 06.)*
+# Diffusion is defined by a stochastic equation that adds noise, and learns the score $s = \nabla \log p_t$. Flow matching picks the path directly and learns the velocity. For every path with independent Gaussian noise the two are the same information: $u_t(x) = a_t\,x + b_t\,\nabla\log p_t(x)$ for $0 < t < 1$, with numbers $a_t, b_t$ that depend on the path alone. The interview sheet says that this fails for the rectified flow; it does not. *(Lesson 06.)*
 #
 # ## The map
 #
@@ -183,8 +187,8 @@ for sampler, steps, calls in ((euler_sampler, 40, 1), (heun_sampler, 20, 2), (rk
 # | **[02 · CFM theorem](02_cfm_theorem.ipynb)** | why may we regress on single pairs? |
 # | **[03 · paths](03_paths.ipynb)** | rectified flow, VP, VE: what does the choice change? |
 # | **[04 · training](04_training.ipynb)** | how is it trained, and how good is it? |
-# | 05 · ODE solvers | how many steps, and which solver? |
-# | 06 · score, ε, v | how are flows and diffusion models converted? |
+# | **[05 · ODE solvers](05_ode_solvers.ipynb)** | how many steps, and which solver? |
+# | **[06 · score, ε, v](06_conversions.ipynb)** | how are flows and diffusion models converted? |
 # | 07 · reflow | how does one get by with one step? |
 # | 08 · guidance | how does one steer it with a condition? |
 # | 09 · production | what is missing from the toy? |

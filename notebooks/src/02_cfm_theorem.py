@@ -74,11 +74,11 @@ print(
 #
 # $$ u_t(x) = \mathbb E\bigl[\,u_t(x_t \mid z)\;\big|\;x_t = x\,\bigr] = \int u_t(x\mid z)\,\frac{p_t(x \mid z)\,q(z)}{p_t(x)}\,dz . $$
 #
-# Here $z$ is what we condition on: a data point $x_1$, or a pair $(x_0, x_1)$. For a pair the conditional path is a single point (a Dirac), so the density form on the right is meant for $z = x_1$; the expectation on the left covers both.
+# Here $z$ is what we condition on, and $q(z)$ its distribution: a data point $x_1$, or a pair $(x_0, x_1)$. For a pair the conditional path is a single point (a Dirac), so the density form on the right is meant for $z = x_1$; the expectation on the left covers both.
 #
 # **Theorem 1** (Lipman et al. 2023): *this field satisfies the continuity equation with $p_t$.* The reason in one sentence: each conditional flux $p_t(x\mid z)\,u_t(x\mid z)$ balances its own density, and the equation is linear, so the sum balances the sum. Dividing the total flux by the total density gives the mean.
 #
-# The check by Monte Carlo: draw many $x_1$, weight each by $p_t(x\mid x_1)$, average $u_t(x\mid x_1)$. The wrong twin forgets the weights.
+# The check by Monte Carlo, with $z = x_1$. If the data point is $x_1$, the noise that leads to $x$ at time $t$ must be $x_0 = (x - \alpha_t x_1)/\sigma_t$. So $u_t(x\mid x_1) = \alpha_t' x_1 + \sigma_t' x_0$, and the weight is $p_t(x\mid x_1) \propto e^{-|x_0|^2/2}$. Draw many $x_1$, average with these weights. The wrong twin forgets them.
 
 
 # %%
@@ -111,13 +111,13 @@ for t, x in ((0.1, (1.0, -0.5)), (0.4, (0.2, 0.3)), (0.7, (-0.8, 0.4)), (0.9, (0
 #
 # $$ \mathcal L_{\text{FM}} = \mathbb E\,\|v_\theta(t,x_t) - u_t(x_t)\|^2, \qquad \mathcal L_{\text{CFM}} = \mathbb E\,\|v_\theta(t,x_t) - u_t(x_t\mid z)\|^2 . $$
 #
-# **Theorem 2** (Lipman et al. 2023). $\nabla_\theta\mathcal L_{\text{FM}} = \nabla_\theta\mathcal L_{\text{CFM}}$.
+# **Theorem 2** (Lipman et al. 2023; where $p_t > 0$). $\nabla_\theta\mathcal L_{\text{FM}} = \nabla_\theta\mathcal L_{\text{CFM}}$.
 #
 # > **The whiteboard card.** Write $v = v_\theta(t,x_t)$, $u = u_t(x_t)$, $u_z = u_t(x_t\mid z)$.
 # >
 # > 1. $\|v - u_z\|^2 = \|v - u\|^2 + 2\,(v - u)\cdot(u - u_z) + \|u - u_z\|^2$.
-# > 2. Given $x_t$, the first factor of the middle term is fixed and $\mathbb E[u_z \mid x_t] = u$. So the middle term has mean zero.
-# > 3. The last term has the mean $\mathbb E \operatorname{tr}\operatorname{Var}[u_z\mid x_t]$, which does not contain $\theta$.
+# > 2. Given $t$ and $x_t$, the first factor of the middle term is fixed and $\mathbb E[u_z \mid x_t] = u$. So the middle term has mean zero.
+# > 3. The last term has the mean $\mathbb E \operatorname{tr}\operatorname{Var}[u_z\mid x_t]$ (the variances of the coordinates, added up), which does not contain $\theta$.
 # > 4. Hence $\mathcal L_{\text{CFM}} = \mathcal L_{\text{FM}} + \text{constant}$, and the gradients agree. ∎
 #
 # > **Predict, then run (1).** Take *one* batch of 1,000 pairs and compute both gradients on it. Are they equal? If you make the batch 100 times larger, by which factor does their difference shrink?
@@ -127,19 +127,19 @@ torch.manual_seed(1)
 net = VectorFieldMLP(2, hidden=32, t_dim=16)
 
 
-def both_gradients(net, t, xt, conditional):
-    """The gradients of the FM and of the CFM loss on the same examples, as two long vectors."""
+def both_gradients(net, t, xt, conditional, sign=1):
+    """The gradients of the FM and of the CFM loss on the same examples, as two long vectors. sign = -1: a wrong target."""
     weights = list(net.parameters())
     v = net(t, xt)
     gradients = []
-    for target in (mixture.velocity(path, t, xt), conditional):
+    for target in (mixture.velocity(path, t, xt), sign * conditional):
         loss = (v - target).square().sum(dim=1).mean()
         gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights, retain_graph=True)]))
     return gradients
 
 
 batches = [100, 316, 1_000, 3_162, 10_000, 31_623, 100_000]
-repeats = [100, 100, 60, 40, 30, 10, 6]
+repeats = [150, 150, 100, 80, 40, 20, 10]
 reference = torch.stack([both_gradients(net, *draw(100_000))[0] for _ in range(4)]).mean(0).norm()
 rms, rms_error = [], []
 for n, r in zip(batches, repeats, strict=True):
@@ -159,10 +159,13 @@ design = torch.stack([torch.ones_like(x), x], dim=1) * weight[:, None]
 slope = torch.linalg.lstsq(design, (y * weight)[:, None]).solution[1, 0].item()
 slope_error = torch.linalg.inv(design.T @ design)[1, 1].sqrt().item()
 print(f"slope in the log-log plot: {slope:.3f} ± {1.96 * slope_error:.3f} (95 %)")
+fm, flipped = both_gradients(net, *draw(100_000), sign=-1)
+print(f"wrong twin, the target's sign flipped: still {100 * (fm - flipped).norm() / reference:.0f} % at batch 100000")
 assert abs(slope + 0.5) < 4.5 * slope_error and slope_error < 0.03
+assert (fm - flipped).norm() / reference > 10 * rms[-1]
 
 # %% [markdown]
-# They are **not** equal on a batch. They are equal *in expectation*, and the difference shrinks as $B^{-1/2}$, like every average. A hundredfold batch: a tenth of the difference.
+# They are **not** equal on a batch. They are equal *in expectation*, and the difference shrinks as $B^{-1/2}$, like every average. A hundredfold batch: about a tenth of the difference. With a wrong target the difference stays.
 #
 # Is it really zero in the mean, or just small? Repeat the batch many times, for three different networks, and look at the mean difference in units of its standard error, along a few random directions in weight space. These $z$-scores should look like standard normal numbers. For the wrong twin, with the target $x_0 - x_1$, they do not.
 
@@ -174,8 +177,8 @@ def z_scores(seed, wrong=False, repeats=40, batch=400, directions=8):
     probe = torch.randn(sum(p.numel() for p in other.parameters()), directions)
     difference = []
     for _ in range(repeats):
-        fm, cfm = both_gradients(other, *draw(batch))
-        difference.append((fm + cfm if wrong else fm - cfm) @ probe)
+        fm, cfm = both_gradients(other, *draw(batch), sign=-1 if wrong else 1)
+        difference.append((fm - cfm) @ probe)
     difference = torch.stack(difference)
     return difference.mean(0) / (difference.std(0) / math.sqrt(repeats))
 
@@ -191,7 +194,7 @@ assert z.abs().max() < 5 and z.square().mean() < 2.5 < 20 < z_wrong.square().mea
 # %% [markdown]
 # ## See the two clouds become one
 #
-# Drag the batch size $B$. Each point is the gradient on one batch, seen along the two directions in weight space in which it varies most: left for the loss with the exact field, right for the loss with single pairs. Both clouds shrink to the *same* place. The right one is wider: that is the price of not knowing $u_t$.
+# Drag the batch size $B$. Each point is the gradient on one batch, seen along the two directions in weight space in which it varies most: one cloud for the loss with the exact field, one for the loss with single pairs. Both shrink to the *same* place. The second is wider: that is the price of not knowing $u_t$.
 
 # %%
 torch.manual_seed(6)
@@ -218,9 +221,9 @@ player.t = 8.0
 player
 
 # %% [markdown]
-# ## The ledger closes
+# ## The three losses add up
 #
-# Line 4 of the card says $\mathcal L_{\text{CFM}} = \mathcal L_{\text{FM}} + \mathbb E\operatorname{tr}\operatorname{Var}$, with the *same* constant for every network. Two networks, one very bad. A public notebook prints these three numbers with a CFM loss *below* its lower bound and no error bars; so: error bars.
+# Line 4 of the card says $\mathcal L_{\text{CFM}} = \mathcal L_{\text{FM}} + \mathbb E\operatorname{tr}\operatorname{Var}$, with the *same* constant for every network. Two networks, one very bad. Each number comes with its standard error, so that "adds up" has a meaning.
 
 
 # %%
@@ -248,9 +251,9 @@ print(f"wrong twin, FM averaged over dimensions: z = {halved.mean / halved.std_e
 assert abs(halved.mean / halved.std_error) > 20
 
 # %% [markdown]
-# Two consequences. **The loss does not go to zero** – the constant remains (lesson 04 trains down to it). And the constant varies with $t$, so the gradient is noisier at some times than at others.
+# Two consequences. **The loss does not go to zero** – the constant remains (lesson 04 trains down to it). And the variance, whose mean over $t$ is the constant, depends on $t$: targets are noisier at some times than at others.
 #
-# > **Predict, then run (2).** Where in $t$ is the training gradient noisiest: near the noise, in the middle, or near the data?
+# > **Predict, then run (2).** Where in $t$ is the target noisiest: near the noise, in the middle, or near the data?
 
 # %%
 torch.manual_seed(8)
@@ -269,9 +272,14 @@ show(
     fig,
     "The variance of the target given x_t over t: it rises to a maximum near t = 0.25 and falls to about 2 at the data.",
 )
-print(f"the variance peaks at t = {centres[bins.argmax()]:.2f}, not in the middle")
+print(
+    f"variance {bins[0]:.2f} near t = 0, largest {bins.max():.2f} at t = {centres[bins.argmax()]:.2f}, {bins[-1]:.2f} near t = 1"
+)
+assert 0.15 < centres[bins.argmax()] < 0.4
 
 # %% [markdown]
+# At $t = 0$ the position says nothing about the data, and the variance is that of $x_1$; at $t = 1$ it is that of the unknown noise, 2 in two dimensions. In between, the choice among the clumps adds to it.
+#
 # ## A perfect fit memorises
 #
 # In practice the data are finite: $N$ training points. For them $u_t$ can be computed exactly, as a mean over the $N$ points. It is the *best possible* answer to the training loss. And its flow ends on the training points:
@@ -298,7 +306,7 @@ show(fig, "Left: all samples lie on the 64 circled training points. Right: the s
 assert copies["exact field of 64 points"] > 0.99 and copies["exact field of the distribution"] < 0.05
 
 # %% [markdown]
-# So the quick reference's "the marginal field is intractable" needs a second half: for *finite data* it is exactly computable, and useless. What a trained network adds is that it does **not** reach this minimum. Its smoothness is what generalises.
+# So "the marginal field is intractable", as the interview sheet has it, needs a second half: for *finite data* it is exactly computable, and it only returns training points. A trained network gives new samples because it does **not** reach this minimum.
 #
 # ## Traps
 #
@@ -316,5 +324,5 @@ assert copies["exact field of 64 points"] > 0.99 and copies["exact field of the 
 # ## References
 #
 # - Y. Lipman et al., *Flow Matching for Generative Modeling*, 2023, arXiv 2210.02747: Theorems 1 and 2, equations 5–9, section 4.1.
-# - A. Tong et al., *Improving and Generalizing Flow-Based Generative Models*, 2023, arXiv 2302.00482: general conditioning variables $z$, Theorem 3.1 and 3.2.
+# - A. Tong et al., *Improving and Generalizing Flow-Based Generative Models*, 2023, arXiv 2302.00482: general conditioning variables $z$, Theorems 3.1 and 3.2.
 # - P. Vincent, *A Connection Between Score Matching and Denoising Autoencoders*, 2011: the same argument for the score.

@@ -1,0 +1,352 @@
+# %% [markdown]
+# # 05 · ODE solvers
+#
+# The field is learned; now it must be followed. How many steps, and which solver? Measured on a field that is known exactly.
+#
+# **You will be able to**
+#
+# 1. write Euler, midpoint, Heun and RK4, draw one step of each, and state their orders;
+# 2. measure an order, and avoid the three ways in which such a plot lies;
+# 3. choose a solver for a given number of model calls (NFE), a time grid, and tolerances;
+# 4. say when a better solver no longer helps: below the error of the network.
+#
+# *Before:* lessons 00 and 03. *Time:* 20 minutes to read, about 20 seconds to run.
+
+# %%
+import math
+
+import torch
+
+from fmlib import *
+from fmlib import plots
+from fmlib.plots import COLORS, panels, show
+
+torch.set_num_threads(1)  # these tensors are tiny: a second thread costs more than it brings
+torch.manual_seed(0)
+plots.use_style()
+
+path = rectified_flow_path()
+mixture = three_gaussians()
+
+
+def u(t, x):
+    """The exact marginal velocity of the rectified flow."""
+    return mixture.velocity(path, t, x)
+
+
+# %% [markdown]
+# ## Steps you can drag
+#
+# Grey, thin: the exact ways. Black: what the solver makes of them in $N$ steps. Drag the second slider from 1 to 32 and change the solver. Watch where the ends of Euler's ways stop moving.
+
+# %%
+x0 = torch.randn(400, 2, dtype=torch.float64)
+exact_ways = rk4_sampler(u, x0, steps=40, return_trajectory=True)
+solvers = {"Euler": euler_sampler, "midpoint": midpoint_sampler, "Heun": heun_sampler, "RK4": rk4_sampler}
+counts = [1, 2, 4, 8, 16, 32]
+choices = [
+    Panel(
+        exact_ways,
+        by_steps={n: solver(u, x0, steps=n, return_trajectory=True) for n in counts},
+        trails=25,
+        choice=name,
+    )
+    for name, solver in solvers.items()
+]
+player = FlowPlayer(
+    torch.linspace(0, 1, 41),
+    choices,
+    limits=(-3.4, 3.4, -3.2, 3.4),
+    steps=4,
+    choice_label="solver",
+    alt="Polylines of a solver over the exact curves. With one Euler step all points end in one place; with more steps the polylines approach the curves.",
+)
+player.selection = "Euler"
+player
+
+# %% [markdown]
+# ## One step, as geometry
+#
+# Each solver asks the field for directions, and combines them:
+#
+# | solver | asks at | moves by | calls a step |
+# |---|---|---|---|
+# | Euler | the start | $h\,k_1$ | 1 |
+# | midpoint | the start, then the middle | $h\,k_2$ | 2 |
+# | Heun | the start, then Euler's end | $\frac h2 (k_1 + k_2)$ | 2 |
+# | RK4 | start, middle, middle again, end | $\frac h6 (k_1 + 2k_2 + 2k_3 + k_4)$ | 4 |
+
+# %%
+a, h = 0.35, 0.5
+point = torch.tensor([[-1.3, 0.9]], dtype=torch.float64)
+curve = rk4_sampler(u, point, steps=100, t_start=a, t_end=a + h, return_trajectory=True)[:, 0]
+fig, axes = panels(4, 2.3, sharex=True, sharey=True)
+for ax, (name, solver) in zip(axes, solvers.items(), strict=True):
+    asked = []
+
+    def watched(t, x):
+        k = u(t, x)
+        asked.append((x[0], k[0]))
+        return k
+
+    end = solver(watched, point, steps=1, t_start=a, t_end=a + h)[0]
+    ax.plot(*curve.T, color=COLORS["path"], linewidth=3)
+    for place, k in asked:
+        ax.annotate("", place + 0.18 * k, place, arrowprops={"arrowstyle": "->", "color": COLORS["noise"]})
+        ax.plot(*place, ".", color=COLORS["noise"])
+    ax.plot(*torch.stack([point[0], end]).T, color=COLORS["exact"], linewidth=1)
+    ax.plot(*end, "o", color=COLORS["wrong"], markersize=5)
+    ax.set_title(f"{name}: error {(end - curve[-1]).norm():.3f}", fontsize=9)
+    ax.set_aspect("equal")
+    plots.bare(ax)
+show(
+    fig,
+    "One large step of each solver over the grey exact curve, with blue arrows where the field was asked. Euler ends farthest from the curve, RK4 nearest.",
+)
+
+# %% [markdown]
+# ## The order
+#
+# A solver has **order** $p$ if halving the step divides the error at the end by $2^p$. In a log-log plot against the number of steps that is a line of slope $-p$.
+#
+# > **Predict, then run (1).** Euler 1, RK4 4. Which slopes do midpoint and Heun have – both ask the field twice? And at the same number of *calls*, where does RK4 overtake Euler: at 4 calls, 40, or 400?
+#
+# The error is measured against a very fine solution, particle by particle. We take the **median** over the particles; below you see why.
+
+# %%
+particles = torch.randn(400, 2, dtype=torch.float64)
+reference = rk4_sampler(u, particles, steps=600)
+steps = [4, 8, 16, 32, 64, 128]
+calls = {"Euler": 1, "midpoint": 2, "Heun": 2, "RK4": 4}
+ends = {name: [solver(u, particles, steps=n) for n in steps] for name, solver in solvers.items()}
+errors = {name: torch.stack([(x - reference).norm(dim=1) for x in xs]) for name, xs in ends.items()}
+
+
+def slope(errors, first=3):
+    """Slope of the log-median against log-steps over the last points, with its spread over halves of the particles."""
+    x = torch.tensor(steps[first:], dtype=torch.float64).log()
+
+    def fit(e):
+        y = e[first:].median(dim=1).values.log()
+        return ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
+
+    draws = [fit(errors[:, torch.randint(0, errors.shape[1], (errors.shape[1],))]) for _ in range(60)]
+    return fit(errors).item(), torch.stack(draws).std().item()
+
+
+print(f"{'solver':10}{'slope, median (bootstrap 95 %)':>34}{'slope, root mean square':>26}")
+for name, e in errors.items():
+    value, spread = slope(e)
+    rms = e.square().mean(1).sqrt()
+    rms_slope = math.log(rms[3] / rms[-1]) / math.log(steps[3] / steps[-1])
+    print(f"{name:10}{f'{value:.2f} ± {1.96 * spread:.2f}':>34}{rms_slope:26.2f}")
+    expected = {"Euler": -1, "midpoint": -2, "Heun": -2, "RK4": -4}[name]
+    assert abs(value - expected) < 0.3
+assert abs(slope(errors["Heun"])[0] + 1) > 0.5  # the check would see a second-order method that is only of order 1
+
+# %%
+fig, (left, right) = panels(2, 2.8, sharey=True)
+for (name, e), color in zip(errors.items(), ("wrong", "third", "noise", "model"), strict=True):
+    median = e.median(1).values
+    left.loglog(steps, median, "o-", markersize=4, color=COLORS[color])
+    right.loglog([n * calls[name] for n in steps], median, "o-", markersize=4, color=COLORS[color], label=name)
+left.set(xlabel="steps", ylabel="median error")
+right.set(xlabel="model calls (NFE)")
+right.legend(fontsize=9)
+show(
+    fig,
+    "Median error against steps and against model calls. Four straight lines; against calls, RK4 is the lowest from a few dozen calls on.",
+)
+
+# %% [markdown]
+# ## Three ways in which such a plot lies
+#
+# **1. The mean.** Some particles start next to a *separatrix*, the border between two clumps. A tiny error sends them to the other clump, and they count with an error of the size of the picture, however small the step. The root mean square is made of them, and its slope is not the order (last column above).
+#
+# **2. Too few digits.** In single precision the error first falls, then **rises**: each step adds a rounding error.
+
+# %%
+few = particles[:150]
+truth = reference[:150]
+sizes = [8, 16, 32, 64, 128, 256, 512]
+rounding = {}
+for dtype in (torch.float64, torch.float32):
+    rounding[dtype] = [
+        (rk4_sampler(u, few.to(dtype), steps=n).double() - truth).norm(dim=1).median().item() for n in sizes
+    ]
+print("RK4 steps   " + "".join(f"{n:>10}" for n in sizes))
+for dtype, values in rounding.items():
+    print(f"{str(dtype)[6:]:12}" + "".join(f"{v:10.0e}" for v in values))
+best = min(rounding[torch.float32])
+assert rounding[torch.float64][-2] < 1e-7 < best < rounding[torch.float32][-1]
+
+# %% [markdown]
+# **3. A metric that cannot see.** A distance between *distributions* stops at its sampling floor. The error of coupled particles (same noise, exact end point known) keeps falling by orders of magnitude below it.
+
+# %%
+real = mixture.sample(400)
+floor = sampling_floor(sliced_w2, mixture.sample, 400)
+print(f"{'Euler steps':>12}{'sliced W2 to data':>20}{'coupled median error':>24}")
+for n, x, e in zip(steps, ends["Euler"], errors["Euler"], strict=True):
+    print(f"{n:12}{sliced_w2(x, real):20.3f}{e.median():24.4f}")
+print(f"{'exact':>12}{sliced_w2(reference, real):20.3f}{0.0:24.4f}")
+print(f"sampling floor: {floor}")
+
+# %% [markdown]
+# ## Solver error against learning error
+#
+# A trained network is not the exact field. Following it more exactly brings you to the end of *its* flow, not of the true one. So against the truth the curves flatten where the network's own error begins.
+#
+# > **Predict, then run (2).** A network after 600 training steps. From how many NFE on does RK4 stop helping?
+
+# %%
+torch.manual_seed(1)
+batches = SampledBatches(lambda n: mixture.sample(n).float(), batch=256, total=600)
+_, net = train_flow_matching(VectorFieldMLP(2, 64), batches, path, total_steps=600, log_every=0)
+start = particles.float()
+own = rk4_sampler(net, start, steps=100)
+budget = [4, 8, 16, 32, 64, 128]
+print(f"{'NFE':>6}{'Euler, to its own flow':>26}{'to the truth':>14}{'RK4, to its own flow':>26}{'to the truth':>14}")
+table = []
+for nfe in budget:
+    row = []
+    for solver, per_step in ((euler_sampler, 1), (rk4_sampler, 4)):
+        x = solver(net, start, steps=nfe // per_step)
+        row += [(x - own).norm(dim=1).median().item(), (x.double() - reference).norm(dim=1).median().item()]
+    table.append(row)
+    print(f"{nfe:6}{row[0]:26.4f}{row[1]:14.4f}{row[2]:26.4f}{row[3]:14.4f}")
+learning = (own.double() - reference).norm(dim=1).median().item()
+print(f"the network's own error, with a perfect solver: {learning:.4f}")
+assert table[-1][2] < 0.2 * learning and abs(table[-1][3] - learning) < 0.2 * learning
+
+# %% [markdown]
+# RK4 reaches the network's own flow long before the budget ends; the distance to the truth stays where the learning left it. Then train longer, do not step finer.
+#
+# ## Adaptive solvers
+#
+# **dopri5** takes two estimates of different order, compares them, and chooses the step so that the difference stays below a tolerance. It controls the *error*; the number of calls is the result. Where does it ask?
+
+
+# %%
+def asked_times(p, tolerance):
+    """The times at which dopri5 calls the model, and its median error."""
+    seen = []
+
+    def watched(t, x):
+        seen.append(t[0].item())
+        return mixture.velocity(p, t, x)
+
+    begin = p.prior_std * particles[:100]
+    x = dopri5_sampler(watched, begin, rtol=tolerance, atol=tolerance)
+    exact = rk4_sampler(lambda t, x: mixture.velocity(p, t, x), begin, steps=500)
+    return seen, (x - exact).norm(dim=1).median().item()
+
+
+fig, (axis,) = panels(1, 2.0)
+names = {
+    "rectified flow": rectified_flow_path(),
+    "VP-cosine": vp_cosine_path(),
+    "VP-linear": vp_linear_path(),
+    "VE": ve_path(),
+}
+nfe = {}
+for row, (name, p) in enumerate(names.items()):
+    for tolerance in (1e-3, 1e-5):
+        seen, error = asked_times(p, tolerance)
+        nfe[name, tolerance] = len(seen)
+        print(f"{name:16} tolerance {tolerance:.0e}: {len(seen):4} calls, median error {error:.0e}")
+    axis.plot(seen, [row] * len(seen), "|", color=COLORS["model"], markersize=12)
+axis.set(yticks=range(4), yticklabels=list(names), xlabel="t of each call (tolerance 1e-5)", ylim=(-0.6, 3.6))
+axis.invert_yaxis()
+show(
+    fig,
+    "Marks along t for each path where the adaptive solver asked the model. They crowd where the clumps separate; VE needs the most calls.",
+)
+assert all(nfe[name, 1e-5] > nfe[name, 1e-3] for name in names)
+
+# %% [markdown]
+# ## Time grids
+#
+# With few steps it matters where they are. Four grids of $n$ steps, for Heun on two paths. "shift" is SD3's, which spends more steps near the noise; "EDM" is Karras et al.'s grid, $\rho = 7$, mapped to each path by the noise level.
+
+# %%
+grids = {"uniform": uniform_grid, "cosine": cosine_grid, "shift 3": shift_grid(3.0)}
+for name, p in (("rectified flow", rectified_flow_path()), ("VE", ve_path())):
+    begin = p.prior_std * particles
+    field = lambda t, x, p=p: mixture.velocity(p, t, x)
+    exact = rk4_sampler(field, begin, steps=600)
+    print(f"{name}: median error of Heun with 5, 10, 20 steps")
+    for grid_name, grid in {**grids, "EDM": edm_grid(p, 0.011, 49.0)}.items():
+        row = [
+            (heun_sampler(field, begin, steps=n, grid=grid) - exact).norm(dim=1).median().item() for n in (5, 10, 20)
+        ]
+        print(f"   {grid_name:10}" + "".join(f"{v:10.4f}" for v in row))
+
+# %% [markdown]
+# No grid is best for every path. Measure on yours.
+#
+# ## DDIM is a solver too
+#
+# DDIM holds the predicted $x_1$ and $\epsilon$ fixed during a step and moves along *their* curve. On a curved path this is exact for a single data point, where Euler is not. It need not win on other data: on the three clumps below it does not. On rectified flow the curve is a line, and DDIM *is* Euler.
+
+# %%
+cosine = vp_cosine_path()
+v = lambda t, x: mixture.velocity(cosine, t, x)
+cosine_exact = rk4_sampler(v, particles, steps=600)
+print(f"{'steps':>6}{'Euler':>10}{'DDIM':>10}   on VP-cosine, median error")
+ddim = {}
+for n in (4, 8, 16, 32):
+    ddim[n] = [
+        (x - cosine_exact).norm(dim=1).median().item()
+        for x in (euler_sampler(v, particles, steps=n), ddim_sampler(v, particles, steps=n, path=cosine))
+    ]
+    print(f"{n:6}{ddim[n][0]:10.4f}{ddim[n][1]:10.4f}")
+same = (ddim_sampler(u, particles, steps=8, path=path) - euler_sampler(u, particles, steps=8)).abs().max()
+print(f"on rectified flow DDIM and Euler differ by {same:.0e}")
+assert same < 1e-12 and abs(math.log(ddim[16][1] / ddim[32][1], 2) - 1) < 0.4  # also of order 1
+
+# %% [markdown]
+# ## The cheat sheet, measured
+#
+# The fewest model calls for a median error below a limit, on the exact rectified flow of this lesson. The interview sheet's rules of thumb ("Euler at least 50 steps; RK4 with 10–20 steps like Euler with 100") come from images; on a smooth field RK4 is far ahead.
+
+# %%
+limits = (0.1, 0.01, 0.001)
+tried = [1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 128]
+few, truth = particles[:200], reference[:200]
+need = {}
+print(f"{'solver':12}" + "".join(f"{f'NFE for {x}':>16}" for x in limits))
+for name, solver in solvers.items():
+    medians = {}
+    for n in tried:
+        medians[n] = (solver(u, few, steps=n) - truth).norm(dim=1).median().item()
+        if medians[n] < limits[-1]:
+            break
+    need[name] = [next((n * calls[name] for n, m in medians.items() if m < x), None) for x in limits]
+    print(f"{name:12}" + "".join(f"{v or '> 128':>16}" for v in need[name]))
+rk4_10 = (rk4_sampler(u, few, steps=10) - truth).norm(dim=1).median().item()
+euler_100 = (euler_sampler(u, few, steps=100) - truth).norm(dim=1).median().item()
+print(f"RK4 with 10 steps: {rk4_10:.5f};  Euler with 100 steps: {euler_100:.5f}")
+assert rk4_10 < 0.5 * euler_100
+
+# %% [markdown]
+# ## Traps
+#
+# - **Counting steps instead of calls.** RK4 with 25 steps costs as much as Euler with 100.
+# - **Calling a slope from the root mean square an order.** Use the median.
+# - **A better solver for a bad network.** It converges faster to the wrong place.
+# - **Starting VE at $\mathcal N(0, I)$** (lesson 03).
+#
+# ## You can now …
+#
+# 1. write the four solvers with one, two, two and four calls, of orders 1, 2, 2 and 4;
+# 2. measure an order in double precision with coupled errors and medians;
+# 3. pick by NFE: Euler for a rough look, Heun or midpoint for tens of calls, RK4 when digits count, dopri5 when the error must be controlled;
+# 4. tell solver error from learning error: compare with the network's own flow.
+#
+# ## References
+#
+# - E. Hairer, S. Nørsett, G. Wanner, *Solving Ordinary Differential Equations I*, sections II.1–II.5.
+# - T. Karras et al., *EDM*, 2022, arXiv 2206.00364: equation 5, Heun for diffusion.
+# - J. Song, C. Meng, S. Ermon, *DDIM*, 2020, arXiv 2010.02502. P. Esser et al., 2024, arXiv 2403.03206: equation 23.
+# - R. Chen, *torchdiffeq*: dopri5.
