@@ -1,18 +1,36 @@
 """Argument checks shared by every room: each error names the argument, what came and what was expected."""
 
+import math
+import numbers
 import operator
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
 def check_int(name: str, value, minimum: int = 1) -> int:
     """Return `value` as an int. TypeError if it is not a whole number, ValueError if it is below `minimum`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    if isinstance(value, (bool, Tensor)) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer of at least {minimum}, got {value!r} ({type(value).__name__})")
     value = operator.index(value)
     if value < minimum:
         raise ValueError(f"{name} must be an integer of at least {minimum}, got {value}")
+    return value
+
+
+def check_number(name: str, value, low: float = -math.inf, high: float = math.inf, open_low: bool = False) -> float:
+    """Return `value` as a float if it is a finite number in [low, high] (or above low, with open_low)."""
+    expected = "a finite number"
+    if low > -math.inf:
+        expected += f" {'above' if open_low else 'of at least'} {low:g}"
+    if high < math.inf:
+        expected += f" and at most {high:g}"
+    if isinstance(value, bool) or not isinstance(value, (numbers.Real, np.number)):
+        raise TypeError(f"{name} must be {expected}, got {value!r} ({type(value).__name__})")
+    value = float(value)
+    if not (math.isfinite(value) and low <= value <= high and not (open_low and value == low)):
+        raise ValueError(f"{name} must be {expected}, got {value}")
     return value
 
 
@@ -40,8 +58,8 @@ def check_pair(a: Tensor, b: Tensor, a_name: str = "x0", b_name: str = "x1") -> 
             raise error(f"{a_name} and {b_name} must have the same {what}, got {a_name} {of(a)} and {b_name} {of(b)}")
 
 
-def check_samples(a: Tensor, b: Tensor) -> None:
-    """Refuse two sample sets `a` and `b` that are not [N, d] and [M, d] with N, M >= 2."""
+def check_samples(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two sample sets in double precision; refuse what is not [N, d] and [M, d], N, M >= 2, and finite."""
     for name, value in (("a", a), ("b", b)):
         check_tensor(name, value)
         if value.dim() != 2 or value.shape[0] < 2:
@@ -50,17 +68,20 @@ def check_samples(a: Tensor, b: Tensor) -> None:
             raise ValueError(f"{name} must be finite, got NaN or infinity in it")
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"a and b must have the same dimension, got a {list(a.shape)} and b {list(b.shape)}")
+    if a.device != b.device:
+        raise ValueError(f"a and b must be on the same device, got a on {a.device} and b on {b.device}")
+    return a.detach().double(), b.detach().double()
 
 
 def check_t(t, x: Tensor) -> Tensor:
-    """Return t as a tensor of shape [B] for a batch x of shape [B, ...].
+    """Return t as a tensor of shape [B], in the dtype of x, for a batch x of shape [B, ...].
 
     t may be a number, a 0-dimensional tensor, or a tensor of shape [B]; every value must lie in [0, 1].
     """
     if not isinstance(t, Tensor):
-        if isinstance(t, bool) or not isinstance(t, (int, float)):
+        if isinstance(t, bool) or not isinstance(t, (numbers.Real, np.number)):
             raise TypeError(f"t must be a torch.Tensor or a number, got {type(t).__name__}")
-        t = torch.tensor(t, dtype=x.dtype, device=x.device)
+        t = torch.tensor(float(t), dtype=x.dtype, device=x.device)
     if not t.is_floating_point():
         raise TypeError(f"t must hold floating-point numbers, got {t.dtype}")
     if t.device != x.device:
@@ -70,7 +91,20 @@ def check_t(t, x: Tensor) -> Tensor:
     # A NaN fails both comparisons, so it is caught here as well.
     if not bool(((t >= 0) & (t <= 1)).all()):
         raise ValueError(f"t must lie in [0, 1], got values from {t.min().item():.6g} to {t.max().item():.6g}")
-    return t.expand(x.shape[0])
+    return t.to(x.dtype).expand(x.shape[0])
+
+
+def check_velocity(v, x: Tensor) -> Tensor:
+    """Return what model(t, x) gave, if it is a tensor like x: the same shape, dtype and device."""
+    if not isinstance(v, Tensor):
+        raise TypeError(f"model(t, x) must return a torch.Tensor, got {type(v).__name__}")
+    if v.shape != x.shape:
+        raise ValueError(f"model(t, x) must return the shape of x, {list(x.shape)}, got {list(v.shape)}")
+    if v.device != x.device:
+        raise ValueError(f"model(t, x) must return a tensor on the device of x, {x.device}, got {v.device}")
+    if v.dtype != x.dtype:
+        raise TypeError(f"model(t, x) must return the dtype of x, {x.dtype}, got {v.dtype}")
+    return v
 
 
 def expand_t(t: Tensor, x: Tensor) -> Tensor:

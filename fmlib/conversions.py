@@ -22,7 +22,7 @@ class _At:
 
     def __init__(self, path: FlowPath, t, xt: Tensor, value: Tensor, name: str):
         check_pair(xt, value, "xt", name)
-        t = expand_t(check_t(t, xt).to(xt.dtype), xt)
+        t = expand_t(check_t(t, xt), xt)
         self.alpha, self.sigma = path.alpha(t), path.sigma(t)
         self.d_alpha, self.d_sigma = path.d_alpha(t), path.d_sigma(t)
         self.half_d_sigma_sq = path.half_d_sigma_sq(t)

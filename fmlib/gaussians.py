@@ -28,17 +28,22 @@ class GaussianMixture:
         if means.dim() != 2:
             raise ValueError(f"means must have shape [K, d], got {list(means.shape)}")
         k = means.shape[0]
-        stds = torch.as_tensor(stds, dtype=means.dtype, device=means.device).expand(k)
+        stds = torch.as_tensor(stds, dtype=means.dtype, device=means.device)
+        if stds.shape not in ((), (k,)):
+            raise ValueError(f"stds must be a number or have shape [{k}], one a component, got {list(stds.shape)}")
+        stds = stds.expand(k)
         if weights is None:
             weights = torch.ones(k)
         weights = torch.as_tensor(weights, dtype=means.dtype, device=means.device)
         if weights.shape != (k,):
             raise ValueError(f"weights must have shape [{k}], one a component, got {list(weights.shape)}")
-        if not bool((stds > 0).all()):
-            raise ValueError(f"stds must be positive, got {stds.tolist()}")
-        if not bool((weights >= 0).all()) or not float(weights.sum()) > 0:
+        if not bool(torch.isfinite(means).all()):
+            raise ValueError("means must be finite, got NaN or infinity in it")
+        if not bool(((stds > 0) & torch.isfinite(stds)).all()):
+            raise ValueError(f"stds must be positive and finite, got {stds.tolist()}")
+        if not bool(((weights >= 0) & torch.isfinite(weights)).all()) or not float(weights.sum()) > 0:
             raise ValueError(f"weights must be non-negative with a positive sum, got {weights.tolist()}")
-        self.means, self.stds, self.weights = means, stds, weights / weights.sum()
+        self.means, self.stds, self.weights = means.detach().clone(), stds.clone(), weights / weights.sum()
 
     @property
     def dim(self) -> int:
@@ -104,7 +109,7 @@ class GaussianMixture:
         check_tensor("x", x)
         if x.dim() != 2 or x.shape[1] != self.dim:
             raise ValueError(f"x must have shape [B, {self.dim}], got {list(x.shape)}")
-        t = check_t(t, x).to(x.dtype)[:, None, None]
+        t = check_t(t, x)[:, None, None]
         return _Terms(path, t, x, self.means.to(x), self.stds.to(x)[:, None], self.weights.to(x))
 
 
@@ -122,12 +127,14 @@ class EmpiricalDistribution(GaussianMixture):
         check_tensor("data", data)
         if data.dim() != 2:
             raise ValueError(f"data must have shape [N, d], got {list(data.shape)}")
-        n = len(data)
+        if not bool(torch.isfinite(data).all()):
+            raise ValueError("data must be finite, got NaN or infinity in it")
+        n, data = len(data), data.detach().clone()
         self.means, self.stds, self.weights = data, data.new_zeros(n), data.new_full((n,), 1 / n)
 
     def _terms(self, path: FlowPath, t, x: Tensor) -> "_Terms":
         terms = super()._terms(path, t, x)
-        if not bool((terms.sigma > 0).all()):
+        if not bool((terms.var > 0).all()):
             raise ValueError(f"t must be below 1 on the path {path.name}: with sigma(t) = 0 a data set has no density")
         return terms
 

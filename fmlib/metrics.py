@@ -14,6 +14,9 @@ from torch import Tensor
 
 from fmlib.checks import check_int, check_pair, check_samples
 
+# cdist may expand |a - b|^2 into products, which leaves about 1e-3 where the distance is 0. The direct mode does not.
+DIRECT = "donot_use_mm_for_euclid_dist"
+
 
 class Estimate(NamedTuple):
     """A mean with its standard error over `n` independent repeats."""
@@ -51,7 +54,7 @@ def energy_distance(a: Tensor, b: Tensor) -> float:
     take). Unbiased: a point is never paired with itself, so near the floor the value can be negative.
     a: [N, d], b: [M, d], N, M >= 2. In units of x.
     """
-    check_samples(a, b)
+    a, b = check_samples(a, b)
     n, m = len(a), len(b)
     within_a = _sum_distances(a, a) / (n * (n - 1))
     within_b = _sum_distances(b, b) / (m * (m - 1))
@@ -62,18 +65,19 @@ def sliced_w2(a: Tensor, b: Tensor, projections: int = 256, seed: int = 0) -> fl
     """Sliced Wasserstein-2 distance: root mean square, over random directions, of the W2 of the 1D projections.
 
     Bonneel et al. 2015 (doi 10.1007/s10851-014-0506-3). In 1D the optimal transport pairs sorted points, so this
-    costs N log N. a: [N, d], b: [M, d]; if M != N, quantiles on a common grid are compared. In units of x.
+    costs N log N. a: [N, d], b: [M, d]. In units of x.
     The directions depend on `seed` alone, so that two calls are comparable.
     """
-    check_samples(a, b)
-    generator = torch.Generator().manual_seed(seed)
+    a, b = check_samples(a, b)
+    generator = torch.Generator().manual_seed(check_int("seed", seed, minimum=0))
     directions = torch.randn(a.shape[1], check_int("projections", projections), generator=generator)
     directions = (directions / directions.norm(dim=0)).to(a)
     a, b = (a @ directions).sort(dim=0).values, (b @ directions).sort(dim=0).values
-    if len(a) != len(b):
-        grid = (torch.arange(max(len(a), len(b)), device=a.device, dtype=a.dtype) + 0.5) / max(len(a), len(b))
-        a, b = (s[(grid * len(s)).long().clamp_max(len(s) - 1)] for s in (a, b))
-    return (a - b).square().mean().sqrt().item()
+    # The quantile functions are steps, of length 1/N and 1/M; in units of 1/(N M) their joint edges are whole numbers.
+    n, m = len(a), len(b)
+    edges = torch.cat([torch.arange(n + 1, device=a.device) * m, torch.arange(m + 1, device=a.device) * n]).unique()
+    left, weight = edges[:-1], edges.diff().to(a) / (n * m)
+    return (weight[:, None] * (a[left // m] - b[left // n]).square()).sum(0).mean().sqrt().item()
 
 
 def wasserstein2(a: Tensor, b: Tensor) -> float:
@@ -81,17 +85,17 @@ def wasserstein2(a: Tensor, b: Tensor) -> float:
 
     The optimal pairing comes from scipy's assignment solver: N^3 in the worst case, about a second at N = 2,000.
     """
-    check_samples(a, b)
+    a, b = check_samples(a, b)
     if len(a) != len(b):
         raise ValueError(f"a and b must hold the same number of points, got {len(a)} and {len(b)}")
-    cost = torch.cdist(a.double(), b.double()).square().cpu().numpy()
+    cost = torch.cdist(a, b, compute_mode=DIRECT).square().cpu().numpy()
     return math.sqrt(cost[linear_sum_assignment(cost)].mean())
 
 
 def transport_cost(x0: Tensor, x1: Tensor) -> float:
     """E |x_1 - x_0|^2 of a coupling: the mean squared way from start to end. x0, x1: [N, d], paired by row."""
     check_pair(x0, x1)
-    return (x1 - x0).square().flatten(1).sum(1).mean().item()
+    return (x1 - x0).square().reshape(len(x0), -1).sum(1).mean().item()
 
 
 def sampling_floor(
@@ -106,10 +110,5 @@ def sampling_floor(
 
 
 def _sum_distances(a: Tensor, b: Tensor) -> float:
-    """Sum of |a_i - b_j| over all pairs, in slices so that memory stays small.
-
-    `cdist` may expand |a - b|^2 into products, which leaves about 1e-3 where the distance is 0; the direct mode
-    does not, so a point's distance to itself is exactly 0.
-    """
-    direct = "donot_use_mm_for_euclid_dist"
-    return sum(torch.cdist(s, b, compute_mode=direct).double().sum().item() for s in a.split(1024))
+    """Sum of |a_i - b_j| over all pairs, in slices so that memory stays small."""
+    return sum(torch.cdist(s, b, compute_mode=DIRECT).sum().item() for s in a.split(1024))

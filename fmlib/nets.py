@@ -21,8 +21,10 @@ class SinusoidalTimeEmbed(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        if check_int("dim", dim, minimum=4) % 2:
-            raise ValueError(f"dim must be even (a cosine and a sine for each frequency), got {dim}")
+        if check_int("dim (t_dim of a network)", dim, minimum=4) % 2:
+            raise ValueError(
+                f"dim (t_dim of a network) must be even, a cosine and a sine for each frequency, got {dim}"
+            )
         exponent = torch.linspace(0, 1, dim // 2, dtype=torch.float64)
         self.register_buffer("freqs", (math.pi / 2 * 64**exponent).float(), persistent=False)
 
@@ -54,8 +56,13 @@ class VectorFieldMLP(nn.Module):
         )  # fmt: skip
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        check_tensor("x", x)
         if x.dim() != 2 or x.shape[1] != self.dim:
-            raise ValueError(f"x must have shape [B, {self.dim}], got {list(check_tensor('x', x).shape)}")
-        if not isinstance(t, Tensor) or t.shape != x.shape[:1]:
+            raise ValueError(f"x must have shape [B, {self.dim}], got {list(x.shape)}")
+        if x.dtype != self.x_in.weight.dtype:
+            raise TypeError(f"x must have the dtype of the network, {self.x_in.weight.dtype}, got {x.dtype}")
+        # A time for each sample, as samplers and losses send it, is taken as it is: checking its range would make a
+        # GPU wait at each call. Everything else is checked.
+        if not isinstance(t, Tensor) or t.shape != x.shape[:1] or t.dtype != x.dtype:
             t = check_t(t, x)
         return self.trunk(self.x_in(x) + self.t_in(t))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fmlib.checks import check_int, check_pair, check_t, expand_t
+from fmlib.checks import check_int, check_number, check_pair, check_t, expand_t
 
 Schedule = Callable[[Tensor], Tensor]
 
@@ -120,7 +120,8 @@ def vp_linear_path(beta_min: float = 0.1, beta_max: float = 20.0) -> FlowPath:
 
     Raises ValueError unless 0 < beta_min <= beta_max < infinity.
     """
-    if not 0 < beta_min <= beta_max < math.inf:
+    beta_min, beta_max = check_number("beta_min", beta_min), check_number("beta_max", beta_max)
+    if not 0 < beta_min <= beta_max:
         raise ValueError(f"beta_min and beta_max must satisfy 0 < beta_min <= beta_max, got {beta_min} and {beta_max}")
     tau_min = 1e-5
 
@@ -162,7 +163,8 @@ def ve_path(sigma_min: float = 0.01, sigma_max: float = 50.0) -> FlowPath:
 
     Raises ValueError unless 0 < sigma_min < sigma_max < infinity.
     """
-    if not 0 < sigma_min < sigma_max < math.inf:
+    sigma_min, sigma_max = check_number("sigma_min", sigma_min), check_number("sigma_max", sigma_max)
+    if not 0 < sigma_min < sigma_max:
         raise ValueError(
             f"sigma_min and sigma_max must satisfy 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}"
         )

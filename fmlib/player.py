@@ -7,7 +7,6 @@ a still picture behind, for pages where nothing runs. `LiveFigure` is for what m
 
 import asyncio
 import io
-import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from fmlib import plots
+from fmlib.checks import check_int, check_number
 from fmlib.plots import COLORS
 
 BLEND = LinearSegmentedColormap.from_list("time", [COLORS["noise"], "#4D4D4D", COLORS["data"]])
@@ -69,13 +69,14 @@ class FlowPlayer(anywidget.AnyWidget):
     Traits in step with Python: `t`, `steps` (a key of by_steps), `selection` (a choice); observe or link them, or
     set them. They are sent to Python when a movement ends, not during it.
 
-    Raises ValueError or TypeError, naming the array, for shapes that do not fit and for NaN or infinity.
+    Raises ValueError or TypeError, naming the array, for shapes that do not fit and for NaN or infinity; setting a
+    trait to a value that it cannot have raises traitlets.TraitError.
     """
 
     _esm = pathlib.Path(__file__).parent / "static" / "player.js"
     _data = traitlets.Bytes().tag(sync=True)
     _meta = traitlets.Dict().tag(sync=True)
-    t = traitlets.Float().tag(sync=True)
+    t = traitlets.CFloat().tag(sync=True)
     steps = traitlets.Int().tag(sync=True)
     selection = traitlets.Unicode().tag(sync=True)
 
@@ -96,6 +97,8 @@ class FlowPlayer(anywidget.AnyWidget):
         ts = _array("ts", ts, 1)
         if len(ts) < 2 or not bool((np.diff(ts) > 0).all()):
             raise ValueError(f"ts must hold at least two increasing times, got {ts.tolist()[:8]}")
+        if isinstance(panels, Panel):
+            raise TypeError("panels must be a list of Panel, got a single Panel")
         if not panels:
             raise ValueError("panels must hold at least one Panel, got an empty list")
         if not alt.strip():
@@ -215,7 +218,11 @@ class LiveFigure(ipywidgets.VBox):
     def __init__(self, fig: Figure, update: Callable[..., None], alt: str, **sliders: ipywidgets.ValueWidget):
         if not sliders:
             raise ValueError("sliders must hold at least one control, got none")
+        if not alt.strip():
+            raise ValueError("alt must describe the figure in words, got an empty string")
         for name, slider in sliders.items():
+            if not isinstance(slider, ipywidgets.ValueWidget):
+                raise TypeError(f"{name} must be an ipywidgets control, got {type(slider).__name__}")
             if not slider.description:
                 slider.description = name  # screen readers read it
         self.fig, self._update, self.sliders = fig, update, sliders
@@ -228,7 +235,8 @@ class LiveFigure(ipywidgets.VBox):
         self.image = ipywidgets.Image(format="jpeg", width=int(100 * fig.get_figwidth()))
         self.image.layout.object_fit = "contain"
         self._alt = alt
-        super().__init__([self.image, *sliders.values()])
+        self._message = ipywidgets.Label()
+        super().__init__([self.image, *sliders.values(), self._message])
         self._draw()
         for slider in sliders.values():
             slider.observe(self._changed, names="value")
@@ -238,7 +246,7 @@ class LiveFigure(ipywidgets.VBox):
             return
         self._waiting = True
         try:
-            asyncio.get_running_loop().call_soon(self.flush)
+            asyncio.get_running_loop().call_soon(self._flush_and_say)
         except RuntimeError:
             self.flush()
 
@@ -247,6 +255,14 @@ class LiveFigure(ipywidgets.VBox):
         if self._waiting:
             self._waiting = False
             self._draw()
+
+    def _flush_and_say(self) -> None:
+        """Nobody waits for a scheduled redraw: show its error under the figure instead of losing it in a log."""
+        try:
+            self.flush()
+            self._message.value = ""
+        except Exception as error:
+            self._message.value = f"{type(error).__name__}: {error}"
 
     def _draw(self) -> None:
         self._update(**{name: slider.value for name, slider in self.sliders.items()})
@@ -288,13 +304,15 @@ def cell_centres(limits, cells: int) -> torch.Tensor:
 
 def _array(name: str, value, dims: int) -> np.ndarray:
     if hasattr(value, "detach"):
-        value = value.detach().cpu()
+        value = value.detach().cpu().numpy()
     try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        array = np.array(value, dtype=np.float64)  # a copy: a later change of the original must not reach the still
+    except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} must be an array of numbers, got {type(value).__name__} ({error})") from error
     if array.ndim != dims:
         raise ValueError(f"{name} must have {dims} dimensions, got shape {list(array.shape)}")
+    if not array.size:
+        raise ValueError(f"{name} must not be empty, got shape {list(array.shape)}")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got NaN or infinity in it")
     return array
@@ -335,7 +353,13 @@ def _checked(panel: Panel, name: str, frames: int) -> Panel:
         if field.shape[3] != 2:
             raise ValueError(f"{name}.field must have shape [G, R, C, 2], got {list(field.shape)}")
         field = _arrows(field)
-    if panel.color is not None and panel.color not in COLORS:
+    check_int(f"{name}.trails", panel.trails, minimum=0)
+    check_number(f"{name}.dot", panel.dot, 0, open_low=True)
+    for what in ("title", "choice"):
+        text = getattr(panel, what)
+        if not (isinstance(text, str) or (text is None and what == "choice")):
+            raise TypeError(f"{name}.{what} must be a string, got {text!r}")
+    if panel.color is not None and (not isinstance(panel.color, str) or panel.color not in COLORS):
         raise ValueError(f"{name}.color must be one of {', '.join(COLORS)}, got {panel.color!r}")
     return Panel(particles, by_steps, density, field, panel.title, panel.choice, panel.trails, panel.color, panel.dot)
 
@@ -354,11 +378,17 @@ def _limits(limits, panels: list[Panel]) -> tuple[float, float, float, float]:
     if limits is None:
         points = np.concatenate([a.reshape(-1, 2) for p in panels for a in _tracks(p)])
         low, high = points.min(axis=0), points.max(axis=0)
-        margin = 0.05 * np.maximum(high - low, 1e-6)
-        limits = (low[0] - margin[0], high[0] + margin[0], low[1] - margin[1], high[1] + margin[1])
-    if len(limits) != 4 or not all(map(math.isfinite, limits)) or limits[0] >= limits[1] or limits[2] >= limits[3]:
+        # Points on a line or in one place still get a view that can be looked at.
+        smallest = max(0.2 * (high - low).max(), 1e-6 * max(1.0, np.abs(points).max()))
+        centre, half = (low + high) / 2, 0.55 * np.maximum(high - low, smallest)
+        limits = (centre[0] - half[0], centre[0] + half[0], centre[1] - half[1], centre[1] + half[1])
+    limits = tuple(_array("limits", limits, 1).tolist())
+    if len(limits) != 4 or limits[0] >= limits[1] or limits[2] >= limits[3]:
         raise ValueError(f"limits must be (left, right, bottom, top) with left < right, bottom < top, got {limits}")
-    return tuple(float(v) for v in limits)
+    shape = (limits[1] - limits[0]) / (limits[3] - limits[2])
+    if not 0.1 <= shape <= 10:
+        raise ValueError(f"limits must be at most 10 times as wide as high, or as high as wide, got {limits}")
+    return limits
 
 
 def _tracks(panel: Panel) -> list[np.ndarray]:

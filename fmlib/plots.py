@@ -18,6 +18,7 @@ from matplotlib.ticker import NullFormatter
 from PIL import Image as PillowImage
 from torch import Tensor
 
+from fmlib.checks import check_int
 from fmlib.training import History
 
 # Okabe & Ito's colour-blind-safe palette. A colour means the same thing in every lesson.
@@ -132,8 +133,10 @@ class LiveLoss(History):
 
     def __init__(self, total_steps: int, alt: str, floor: float | None = None, snapshot_at=(), every=200, window=20):
         super().__init__(snapshot_at)
-        self.alt, self.every, self.window = alt, every, window
-        self.total_steps = total_steps
+        if not alt.strip():
+            raise ValueError("alt must describe the figure in words, got an empty string")
+        self.alt, self.total_steps = alt, check_int("total_steps", total_steps)
+        self.every, self.window = check_int("every", every), check_int("window", window)
         self.fig, (ax,) = panels(1, 2.6)
         (self.line,) = ax.plot([], [], color=COLORS["model"])
         self.ax = ax
@@ -145,7 +148,7 @@ class LiveLoss(History):
 
     def __call__(self, step, loss, model, ema_model) -> None:
         super().__call__(step, loss, model, ema_model)
-        if step % self.every == 0 or step == self.total_steps:
+        if len(self.losses) >= self.window and (step % self.every == 0 or step == self.total_steps):
             means = smoothed(self.losses, self.window)
             self.line.set_data((np.arange(len(means)) + 0.5) * self.window, means)
             self.ax.set_ylim(0, 1.1 * means.max())

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
-from fmlib.checks import check_int, check_tensor
+from fmlib.checks import check_int, check_number, check_tensor, check_velocity
 from fmlib.paths import FlowPath
 
 Grid = Callable[[int], Tensor]
@@ -42,8 +42,7 @@ def shift_grid(shift: float = 3.0) -> Grid:
 
     Esser et al. 2024 (arXiv 2403.03206), eq. 23. A shift above 1 spends more steps near the noise (t = 0 here).
     """
-    if not 0 < shift < math.inf:
-        raise ValueError(f"shift must be positive and finite, got {shift}")
+    shift = check_number("shift", shift, 0, open_low=True)
 
     def grid(steps: int) -> Tensor:
         s = 1 - uniform_grid(steps)
@@ -171,8 +170,7 @@ def sde_sampler(
     Where alpha = 0 (rectified flow and VP-cosine at t = 0) g is infinite: that step is taken without noise. Only
     forward, t_start < t_end. 1 model call a step; order 1 in distribution. noise >= 0.
     """
-    if not 0 <= noise < math.inf:
-        raise ValueError(f"noise must be at least 0 and finite, got {noise}")
+    noise = check_number("noise", noise, 0)
     if t_start > t_end:
         raise ValueError(f"t_start must be below t_end for an SDE, got {t_start} and {t_end}")
 
@@ -202,9 +200,7 @@ def dopri5_sampler(
     check_tensor("x0", x0)
     parts = 1 if steps is None else check_int("steps", steps)
     _check_ends(t_start, t_end)
-    for name, value in (("rtol", rtol), ("atol", atol)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}")
+    check_number("rtol", rtol, 0, open_low=True), check_number("atol", atol, 0, open_low=True)
     ts = torch.linspace(t_start, t_end, parts + 1, dtype=x0.dtype, device=x0.device)
     _check_model_output(model(ts[:1], x0[:1]), x0[:1])
     # torchdiffeq evaluates stages; none of them may leave [0, 1], where a model is not defined.
@@ -258,8 +254,7 @@ def log_likelihood(
 
 def _check_ends(t_start, t_end) -> None:
     for name, t in (("t_start", t_start), ("t_end", t_end)):
-        if not (isinstance(t, (int, float)) and math.isfinite(t) and 0 <= t <= 1):
-            raise ValueError(f"{name} must be a number in [0, 1], got {t!r}")
+        check_number(name, t, 0, 1)
     if t_start == t_end:
         raise ValueError(f"t_start and t_end must differ, got {t_start} for both")
 
@@ -281,8 +276,14 @@ def _integrate(step: Callable, model, x0, steps, t_start, t_end, return_trajecto
         return model(t.expand(x.shape[0]), x)
 
     def first_v(t, x):
-        return _check_model_output(v(t, x), x)
+        version = x._version
+        velocity = _check_model_output(v(t, x), x)
+        if x._version != version:
+            raise ValueError("model(t, x) must not change x in place")
+        return velocity
 
+    if not bool(torch.isfinite(x0).all()):
+        raise ValueError("x0 must be finite, got NaN or infinity in it")
     ts = _times(grid, steps, t_start, t_end, x0)
     x = x0.clone()
     states = [x]
@@ -295,12 +296,6 @@ def _integrate(step: Callable, model, x0, steps, t_start, t_end, return_trajecto
 
 
 def _check_model_output(v, x: Tensor) -> Tensor:
-    if not isinstance(v, Tensor):
-        raise TypeError(f"model(t, x) must return a torch.Tensor, got {type(v).__name__}")
-    if v.shape != x.shape:
-        raise ValueError(f"model(t, x) must return the shape of x, {list(x.shape)}, got {list(v.shape)}")
-    if v.device != x.device:
-        raise ValueError(f"model(t, x) must return a tensor on the device of x, {x.device}, got {v.device}")
-    if not bool(torch.isfinite(v).all()):
+    if not bool(torch.isfinite(check_velocity(v, x)).all()):
         raise ValueError("model(t, x) must return finite values, got NaN or infinity at the first step")
     return v

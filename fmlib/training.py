@@ -2,13 +2,16 @@
 
 import copy
 import math
+import signal
+import threading
 from collections.abc import Callable, Iterable
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from fmlib.checks import check_int, check_pair, check_tensor
+from fmlib.checks import check_int, check_number, check_pair, check_tensor, check_velocity
 from fmlib.paths import FlowPath
 
 TSampler = Callable[..., Tensor]
@@ -25,7 +28,9 @@ def stratified_t(n: int, device=None) -> Tensor:
     The loss keeps its expectation, its estimate varies less; as the low-discrepancy sampler of Kingma et al. 2021
     (arXiv 2107.00630, appendix I.1).
     """
-    return (torch.arange(n, device=device) + torch.rand(n, device=device)) / n
+    # In double precision, then below 1: in single precision i + U can round up into the next slice, or to 1.
+    u = torch.rand(n, device=device, dtype=torch.float64)
+    return ((torch.arange(n, device=device) + u) / n).float().clamp_max(1 - 2**-24)
 
 
 def logit_normal_t(m: float = 0.0, s: float = 1.0) -> TSampler:
@@ -34,9 +39,13 @@ def logit_normal_t(m: float = 0.0, s: float = 1.0) -> TSampler:
     Esser et al. 2024 (SD3, arXiv 2403.03206), section 3.1; m = 0, s = 1 did best there on average. Their time runs
     the other way, which flips the sign of m. Unlike `stratified_t` this changes the loss: it is a weight on t.
     """
-    if not (math.isfinite(m) and 0 < s < math.inf):
-        raise ValueError(f"m must be finite and s positive, got m = {m} and s = {s}")
-    return lambda n, device=None: torch.sigmoid(m + s * torch.randn(n, device=device))
+    m, s = check_number("m", m), check_number("s", s, 0, open_low=True)
+
+    def sample(n: int, device=None) -> Tensor:
+        t = torch.sigmoid(m + s * torch.randn(n, device=device))
+        return t.clamp(2**-24, 1 - 2**-24)  # a wide s would round to 0 and 1, where some targets are infinite
+
+    return sample
 
 
 T_SAMPLERS = {"uniform": uniform_t, "stratified": stratified_t, "logitnormal": logit_normal_t()}
@@ -46,8 +55,9 @@ def t_sampler(t_dist: str | TSampler) -> TSampler:
     """The function (n, device) -> t [n] behind a name in T_SAMPLERS; a function is returned as it is."""
     if callable(t_dist):
         return t_dist
-    if t_dist not in T_SAMPLERS:
-        raise ValueError(f"t_dist must be one of {', '.join(T_SAMPLERS)} or a function n -> t, got {t_dist!r}")
+    if not isinstance(t_dist, str) or t_dist not in T_SAMPLERS:
+        names = ", ".join(T_SAMPLERS)
+        raise ValueError(f"t_dist must be one of {names} or a function (n, device) -> t [n], got {t_dist!r}")
     return T_SAMPLERS[t_dist]
 
 
@@ -74,25 +84,31 @@ def cfm_loss(
     if x0 is None:
         x0 = torch.randn_like(x1)
     check_pair(x0, x1)
-    t = t_sampler(t_dist)(x1.shape[0], device=x1.device).to(x1.dtype)
+    t = t_sampler(t_dist)(x1.shape[0], device=x1.device)
+    if not isinstance(t, Tensor) or not t.is_floating_point() or t.shape != x1.shape[:1]:
+        raise ValueError(f"t_dist must draw a floating-point tensor of shape [{x1.shape[0]}], got {t!r:.80}")
+    t = t.to(x1.dtype)
 
     xt = path.sample_xt(t, x0, x1)
     ut = path.target_ut(t, x0, x1)
-    v = model(t, xt)
-    if v.shape != ut.shape:
-        raise ValueError(f"model(t, x) must return the shape of x, {list(ut.shape)}, got {list(v.shape)}")
+    v = check_velocity(model(t, xt), xt)
 
-    per_sample = (v - ut).square().flatten(1).sum(1)
+    per_sample = _squared_norm(v - ut)
     loss = per_sample.mean()
     if not return_components:
         return loss
-    rms = {name: u.detach().flatten(1).square().sum(1).mean().sqrt() for name, u in (("v_pred", v), ("u", ut))}
+    rms = {name: _squared_norm(u.detach()).mean().sqrt() for name, u in (("v_pred", v), ("u", ut))}
     return loss, {
         "t": t,
         "per_sample": per_sample.detach(),
         "v_pred_norm": rms["v_pred"].item(),
         "u_norm": rms["u"].item(),
     }
+
+
+def _squared_norm(u: Tensor) -> Tensor:
+    """|u|^2 of each sample: [B, ...] -> [B]."""
+    return u.reshape(len(u), -1).square().sum(dim=1)
 
 
 def make_ema(model: nn.Module) -> nn.Module:
@@ -104,7 +120,10 @@ def make_ema(model: nn.Module) -> nn.Module:
 def update_ema(ema_model: nn.Module, model: nn.Module, decay: float) -> None:
     """ema <- decay * ema + (1 - decay) * weights, in place. Buffers (counters, batch statistics) are copied."""
     for average, weight in zip(ema_model.parameters(), model.parameters(), strict=True):
-        average.lerp_(weight, 1 - decay)
+        if average.is_floating_point():
+            average.lerp_(weight, 1 - decay)
+        else:
+            average.copy_(weight)
     for average, buffer in zip(ema_model.buffers(), model.buffers(), strict=True):
         average.copy_(buffer)
 
@@ -124,6 +143,11 @@ def endless_batches(dataloader: Iterable, device=None):
     A batch is a tensor [B, ...], or a tuple or list whose first entry is one (as `TensorDataset` gives).
     Raises ValueError if the dataloader yields nothing, or is a generator that cannot be started again.
     """
+    if isinstance(dataloader, Tensor) or not isinstance(dataloader, Iterable):
+        raise TypeError(
+            f"dataloader must be an iterable of batches x1 [B, ...], got {type(dataloader).__name__}; "
+            "fmlib.SampledBatches makes one from a function"
+        )
     seen = 0
     while True:
         before = seen
@@ -132,7 +156,7 @@ def endless_batches(dataloader: Iterable, device=None):
             if not isinstance(x1, Tensor):
                 raise TypeError(f"dataloader must yield tensors x1 [B, ...], got {type(x1).__name__}")
             seen += 1
-            yield check_tensor("x1 (from the dataloader)", x1).to(device, non_blocking=True)
+            yield check_tensor("x1 (from the dataloader)", x1).detach().to(device, non_blocking=True)
         if seen == 0:
             raise ValueError("dataloader is empty: it yielded no batch, expected batches x1 [B, ...]")
         if seen == before:
@@ -176,28 +200,39 @@ def train_flow_matching(
     step. A loss that is NaN or infinite raises FloatingPointError with the step; nothing is returned then.
     Raises ValueError or TypeError for arguments that do not fit.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if not isinstance(path, FlowPath):
+        raise TypeError(f"path must be a FlowPath, such as rectified_flow_path(), got {type(path).__name__}")
     total_steps = check_int("total_steps", total_steps)
     log_every = check_int("log_every", log_every, minimum=0)
-    if not 0 <= ema_decay < 1:
-        raise ValueError(f"ema_decay must lie in [0, 1), got {ema_decay}")
-    if not 0 < lr < math.inf:
-        raise ValueError(f"lr must be positive and finite, got {lr}")
+    lr = check_number("lr", lr, 0, open_low=True)
+    weight_decay = check_number("weight_decay", weight_decay, 0)
+    if check_number("ema_decay", ema_decay, 0, 1) == 1:
+        raise ValueError("ema_decay must be below 1: the average would never move, got 1")
+    if grad_clip is not None:
+        grad_clip = check_number("grad_clip", grad_clip, 0, open_low=True)
     if schedule not in ("onecycle", "constant"):
         raise ValueError(f"schedule must be 'onecycle' or 'constant', got {schedule!r}")
+    if schedule == "onecycle" and total_steps < 2:
+        raise ValueError("total_steps must be at least 2 for the schedule 'onecycle', got 1: use schedule='constant'")
     t_dist = t_sampler(t_dist)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("model must have parameters to train, got none that require a gradient")
 
     if device is None:
-        device = next(model.parameters()).device
+        device = parameters[0].device
     model.to(device).train()
     ema_model = make_ema(model)
     batches = endless_batches(dataloader, device)
-    parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
     if schedule == "onecycle":
         scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=total_steps)
     else:
         scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
+    step, grad_enabled = 0, torch.is_grad_enabled()
     recent = []
     with tqdm(total=total_steps, disable=log_every == 0, desc=path.name, leave=False) as bar:
         try:
@@ -210,13 +245,14 @@ def train_flow_matching(
                         f"the loss became {value} at step {step} of {total_steps}: training stopped. "
                         f"Usual causes: lr too high (it is {lr}), or NaN in the data"
                     )
-                optimizer.zero_grad(set_to_none=True)
-                (loss / x1[0].numel()).backward()
-                if grad_clip is not None:
-                    nn.utils.clip_grad_norm_(parameters, grad_clip)
-                optimizer.step()
-                scheduler.step()
-                update_ema(ema_model, model, ema_warmup(step - 1, ema_decay))
+                with _whole_step():
+                    optimizer.zero_grad(set_to_none=True)
+                    (loss / x1[0].numel()).backward()
+                    if grad_clip is not None:
+                        nn.utils.clip_grad_norm_(parameters, grad_clip)
+                    optimizer.step()
+                    scheduler.step()
+                    update_ema(ema_model, model, ema_warmup(step - 1, ema_decay))
 
                 recent.append(value)
                 if log_every and step % log_every == 0:
@@ -225,15 +261,39 @@ def train_flow_matching(
                 bar.update()
                 if callback is not None:
                     callback(step, value, model, ema_model)
+                    model.train()  # a callback that samples may have called eval()
         except KeyboardInterrupt:
+            torch.set_grad_enabled(grad_enabled)
             print(f"Interrupted at step {step} of {total_steps}: the model and its EMA are returned as they are.")
+    for name, trained in (("model", model), ("EMA", ema_model)):
+        if not all(bool(torch.isfinite(p).all()) for p in trained.parameters()):
+            raise FloatingPointError(f"the weights of the {name} are not finite after step {step} of {total_steps}")
     return model.eval(), ema_model
+
+
+@contextmanager
+def _whole_step():
+    """Hold an interrupt back until the block is complete, so that model, optimiser and EMA stay in step.
+
+    Signals reach the main thread alone; in another thread there is nothing to hold back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received = []
+    previous = signal.signal(signal.SIGINT, lambda *_: received.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler if previous is None else previous)
+    if received:
+        raise KeyboardInterrupt
 
 
 class History:
     """A callback for `train_flow_matching` that keeps the losses, and copies of the EMA's weights at `snapshot_at`.
 
-    losses: list of floats, one a step. snapshots: dict step -> state_dict of the EMA; step 0 is the untrained model.
+    losses: list of floats, one a step. snapshots: dict step -> state_dict of the EMA after that step (1, 2, ...).
     """
 
     def __init__(self, snapshot_at: Iterable[int] = ()):

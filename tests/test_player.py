@@ -92,6 +92,16 @@ def test_the_still_is_part_of_the_output():
         plt.close(fig)
 
 
+@pytest.mark.parametrize("factor", [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (1.0, 0.001)])
+def test_points_on_a_line_or_in_one_place_can_be_shown(factor):
+    for shift in (0.0, 1e9):
+        widget = player([Panel(TRACK * torch.tensor(factor) + shift)])
+        fig = widget.still()
+        width, height = fig.get_size_inches()
+        assert 0.3 < height < 20 and width == 8
+        plt.close(fig)
+
+
 BAD = TRACK.clone()
 BAD[3, 4, 1] = float("nan")
 FLAT = torch.zeros(5, 5)
@@ -113,6 +123,10 @@ FLAT = torch.zeros(5, 5)
         (Panel(TRACK, density=FLAT - 1), ValueError, "density must be non-negative, got -1"),
         (Panel(TRACK, field=torch.zeros(2, 3, 3, 3)), ValueError, r"field must have shape \[G, R, C, 2\]"),
         (Panel(TRACK, color="red"), ValueError, "color must be one of noise, data.*got 'red'"),
+        (Panel(TRACK, trails=-1), ValueError, "trails must be an integer of at least 0, got -1"),
+        (Panel(TRACK, dot=-1), ValueError, "dot must be a finite number above 0, got -1"),
+        (Panel(TRACK, title=5), TypeError, "title must be a string, got 5"),
+        (Panel(TRACK, density=torch.zeros(0, 3, 3)), ValueError, "density must not be empty"),
         ("panel", TypeError, r"panels\[0\] must be a Panel, got str"),
     ],
 )
@@ -130,6 +144,10 @@ def test_bad_players_are_named():
         FlowPlayer(TS, [], alt="x")
     with pytest.raises(ValueError, match="limits must be"):
         player(limits=(1, 0, 0, 1))
+    with pytest.raises(ValueError, match="at most 10 times as wide"):
+        player(limits=(0, 1, 0, 100))
+    with pytest.raises(TypeError, match="panels must be a list of Panel"):
+        FlowPlayer(TS, Panel(TRACK), alt="x")
     with pytest.raises(ValueError, match=r"keys of the other panels, \[1, 2\], got \[1\]"):
         player([Panel(by_steps={1: TRACK, 2: TRACK}), Panel(by_steps={1: TRACK})])
 
@@ -188,8 +206,40 @@ def test_a_redraw_is_fast():
     assert (time.perf_counter() - start) / 10 < 0.5
 
 
+def test_an_error_in_a_scheduled_redraw_is_shown():
+    async def move():
+        fig, _ = plt.subplots()
+        slider = ipywidgets.FloatSlider(value=1.0)
+
+        def update(a):
+            if a > 2:
+                raise RuntimeError("too large")
+
+        figure = LiveFigure(fig, update, alt="x", a=slider)
+        slider.value = 3.0
+        await asyncio.sleep(0.05)
+        return figure._message.value
+
+    assert asyncio.run(move()) == "RuntimeError: too large"
+
+
+def test_the_live_loss_waits_for_its_first_window():
+    from fmlib.plots import LiveLoss
+
+    loss = LiveLoss(10, "a curve", window=4)
+    for step in range(1, 11):
+        loss(step, 1.0, None, None)
+    assert len(loss.line.get_xdata()) == 2
+    LiveLoss(2, "a curve")(2, 1.0, None, None)  # shorter than its window: nothing to draw yet
+    with pytest.raises(ValueError, match="every must be an integer of at least 1, got 0"):
+        LiveLoss(10, "a curve", every=0)
+    plt.close("all")
+
+
 def test_bad_live_figures():
     fig, _ = plt.subplots()
+    with pytest.raises(TypeError, match="a must be an ipywidgets control, got int"):
+        LiveFigure(fig, lambda a: None, alt="x", a=5)
     with pytest.raises(ValueError, match="sliders must hold at least one control"):
         LiveFigure(fig, lambda: None, alt="x")
     plt.close(fig)

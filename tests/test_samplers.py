@@ -126,13 +126,20 @@ def still(t, x):
         (still, {"steps": -3}, ValueError, "steps must be an integer of at least 1, got -3"),
         (still, {"steps": 2.5}, TypeError, r"steps must be an integer of at least 1, got 2.5 \(float\)"),
         (still, {"steps": True}, TypeError, "steps must be an integer"),
-        (still, {"t_start": -0.1}, ValueError, r"t_start must be a number in \[0, 1\], got -0.1"),
-        (still, {"t_end": float("nan")}, ValueError, r"t_end must be a number in \[0, 1\], got nan"),
+        (still, {"t_start": -0.1}, ValueError, "t_start must be a finite number of at least 0 and at most 1, got -0.1"),
+        (
+            still,
+            {"t_end": float("nan")},
+            ValueError,
+            "t_end must be a finite number of at least 0 and at most 1, got nan",
+        ),
         (still, {"t_start": 1.0}, ValueError, "t_start and t_end must differ"),
         (lambda t, x: x[:, :1], {}, ValueError, r"must return the shape of x, \[4, 2\], got \[4, 1\]"),
         (lambda t, x: x * float("nan"), {}, ValueError, "must return finite values"),
         (lambda t, x: x.to("meta"), {}, ValueError, "on the device of x, cpu, got meta"),
         (lambda t, x: None, {}, TypeError, "must return a torch.Tensor, got NoneType"),
+        (lambda t, x: x.double(), {}, TypeError, "must return the dtype of x, torch.float32, got torch.float64"),
+        (lambda t, x: x.neg_(), {}, ValueError, "must not change x in place"),
     ],
 )
 def test_bad_input_is_named(model, kwargs, error, message):
@@ -144,6 +151,8 @@ def test_bad_input_is_named(model, kwargs, error, message):
 def test_x0_is_named():
     with pytest.raises(TypeError, match="x0 must be a torch.Tensor, got list"):
         euler_sampler(still, [0.0])
+    with pytest.raises(ValueError, match="x0 must be finite"):
+        euler_sampler(still, X * float("nan"))
 
 
 # --- time grids
@@ -171,7 +180,7 @@ def test_grids_are_the_published_ones():
     ramp = torch.linspace(0, 1, 19, dtype=torch.float64)[1:-1]
     expected = (80 ** (1 / 7) + ramp * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
     torch.testing.assert_close((1 - t) / t, expected, rtol=1e-9, atol=0)
-    with pytest.raises(ValueError, match="shift must be positive and finite, got 0"):
+    with pytest.raises(ValueError, match="shift must be a finite number above 0, got 0"):
         shift_grid(0)
     with pytest.raises(ValueError, match=r"grid\(steps\) must be 5 increasing times"):
         euler_sampler(still, X, steps=4, grid=lambda n: torch.linspace(1, 0, n + 1))
@@ -256,9 +265,9 @@ def test_dopri5_agrees_and_its_tolerance_counts():
     assert calls[0] < calls[1] < calls[2] and errors[0] > errors[1] > errors[2] and errors[1] < 1e-3
     states = dopri5_sampler(v, x0, steps=4, return_trajectory=True)
     assert states.shape == (5, 100, 2) and torch.equal(states[0], x0)
-    with pytest.raises(ValueError, match="rtol must be positive and finite, got 0"):
+    with pytest.raises(ValueError, match="rtol must be a finite number above 0, got 0"):
         dopri5_sampler(v, x0, rtol=0)
-    with pytest.raises(ValueError, match="noise must be at least 0 and finite, got -1"):
+    with pytest.raises(ValueError, match="noise must be a finite number of at least 0, got -1"):
         sde_sampler(v, x0, path=rectified_flow_path(), noise=-1)
 
 

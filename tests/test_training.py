@@ -1,6 +1,7 @@
 """The loss, the t-samplers, the moving average and the loop."""
 
 import math
+import signal
 
 import pytest
 import torch
@@ -105,7 +106,7 @@ def test_logit_normal():
     z = torch.logit(logit_normal_t(m=0.7, s=1.3)(n).double())
     assert z.mean().item() == pytest.approx(0.7, abs=4.5 * 1.3 / math.sqrt(n))
     assert z.std().item() == pytest.approx(1.3, rel=0.02)
-    with pytest.raises(ValueError, match="s positive, got m = 0.0 and s = 0"):
+    with pytest.raises(ValueError, match="s must be a finite number above 0, got 0"):
         logit_normal_t(s=0)
 
 
@@ -156,7 +157,7 @@ def test_network_shapes_and_errors():
         net(torch.rand(5), torch.randn(5, 3))
     with pytest.raises(ValueError, match=r"t must be a number or have shape \[5\]"):
         net(torch.rand(4), torch.randn(5, 2))
-    with pytest.raises(ValueError, match="dim must be even.*got 7"):
+    with pytest.raises(ValueError, match="must be even.*got 7"):
         SinusoidalTimeEmbed(7)
 
 
@@ -223,20 +224,84 @@ def test_interrupting_returns_both_models():
     assert not model.training
 
 
+def test_an_interrupt_waits_for_the_end_of_the_step(monkeypatch):
+    """Without the wait the model would be a step ahead of its EMA: with ema_decay = 0 they must be equal."""
+    step = torch.optim.AdamW.step
+    calls = []
+
+    def interrupted(self, *args, **kwargs):
+        calls.append(1)
+        result = step(self, *args, **kwargs)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    model, ema = train(steps=10, ema_decay=0.0, schedule="constant")
+    assert len(calls) == 3 and torch.is_grad_enabled() and signal.getsignal(signal.SIGINT) is before
+    for weight, average in zip(model.parameters(), ema.parameters(), strict=True):
+        assert torch.equal(weight, average)
+
+
+def test_weights_that_break_at_the_last_step_are_not_returned():
+    class Fragile(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(2))
+
+        def forward(self, t, x):
+            return x * self.w.square().sum().sqrt()  # its gradient at 0 is NaN, the loss is not
+
+    with pytest.raises(FloatingPointError, match="the weights of the model are not finite after step 1 of 1"):
+        train(Fragile(), steps=1, schedule="constant")
+
+
+def test_a_callback_may_call_eval():
+    class Watch(VectorFieldMLP):
+        modes: list = []
+
+        def forward(self, t, x):
+            self.modes.append(self.training)
+            return super().forward(t, x)
+
+    train(Watch(2, hidden=16, t_dim=8), callback=lambda step, loss, model, ema_model: model.eval())
+    assert all(Watch.modes)
+
+
+def test_times_never_reach_the_ends():
+    assert all(stratified_t(65_536).max() < 1 for _ in range(50))
+    t = logit_normal_t(0.0, 30.0)(10_000)
+    assert t.min() > 0 and t.max() < 1
+
+
 @pytest.mark.parametrize(
     ("kwargs", "error", "message"),
     [
         ({"total_steps": 0}, ValueError, "total_steps must be an integer of at least 1, got 0"),
         ({"total_steps": 1.5}, TypeError, "total_steps must be an integer"),
-        ({"ema_decay": 1.0}, ValueError, r"ema_decay must lie in \[0, 1\), got 1.0"),
-        ({"lr": 0.0}, ValueError, "lr must be positive and finite, got 0.0"),
+        ({"ema_decay": 1.0}, ValueError, "ema_decay must be below 1"),
+        ({"lr": 0.0}, ValueError, "lr must be a finite number above 0, got 0.0"),
         ({"schedule": "cosine"}, ValueError, "schedule must be 'onecycle' or 'constant', got 'cosine'"),
         ({"t_dist": "beta"}, ValueError, "t_dist must be one of"),
+        ({"t_dist": ["uniform"]}, ValueError, "t_dist must be one of"),
+        ({"t_dist": lambda n, device: 0.5}, ValueError, r"t_dist must draw a floating-point tensor of shape \[8\]"),
+        ({"grad_clip": -1.0}, ValueError, "grad_clip must be a finite number above 0, got -1.0"),
+        ({"grad_clip": 0}, ValueError, "grad_clip must be a finite number above 0, got 0"),
+        ({"weight_decay": float("inf")}, ValueError, "weight_decay must be a finite number of at least 0, got inf"),
+        ({"lr": "1e-3"}, TypeError, "lr must be a finite number above 0, got '1e-3'"),
+        ({"total_steps": 1}, ValueError, "total_steps must be at least 2 for the schedule 'onecycle'"),
+        ({"model": nn.Identity()}, ValueError, "model must have parameters to train"),
+        ({"model": lambda t, x: x}, TypeError, "model must be a torch.nn.Module, got function"),
+        ({"path": "rf"}, TypeError, "path must be a FlowPath.*got str"),
+        ({"dataloader": 5}, TypeError, "dataloader must be an iterable of batches.*got int"),
+        ({"dataloader": torch.zeros(3, 4, 2)}, TypeError, "dataloader must be an iterable of batches.*got Tensor"),
     ],
 )
 def test_bad_training_arguments_are_named(kwargs, error, message):
     with pytest.raises(error, match=message):
-        train_flow_matching(small_net(), MoonDataset(8, 4), RF, **{"log_every": 0, **kwargs})
+        defaults = {"model": small_net(), "dataloader": MoonDataset(8, 4), "path": RF, "log_every": 0}
+        train_flow_matching(**{**defaults, **kwargs})
 
 
 def test_sampled_batches():
