@@ -10,6 +10,8 @@ from scipy.integrate import solve_ivp
 from fmlib import (
     CountCalls,
     GaussianMixture,
+    SampledBatches,
+    VectorFieldMLP,
     cosine_grid,
     ddim_sampler,
     dopri5_sampler,
@@ -25,6 +27,7 @@ from fmlib import (
     sde_sampler,
     shift_grid,
     three_gaussians,
+    train_flow_matching,
     uniform_grid,
     vp_cosine_path,
     vp_linear_path,
@@ -289,3 +292,15 @@ def test_images_go_through_every_sampler():
         assert sampler(model, x, steps=3, path=rf).shape == x.shape
     assert dopri5_sampler(model, x).shape == x.shape
     assert log_likelihood(model, x, steps=5, path=rf).shape == (2,)
+
+
+def test_ode_and_sde_of_one_trained_model_agree():
+    path, mixture = rectified_flow_path(), three_gaussians()
+    batches = SampledBatches(lambda n: mixture.sample(n).float(), batch=256, total=800)
+    _, net = train_flow_matching(VectorFieldMLP(2, 64), batches, path, total_steps=800, log_every=0)
+    floor = sampling_floor(energy_distance, mixture.sample, 3000, repeats=12)
+    ode = rk4_sampler(net, torch.randn(3000, 2), steps=40)
+    sde = sde_sampler(net, torch.randn(3000, 2), steps=400, path=path, noise=1.0)
+    assert abs(energy_distance(ode, sde)) < 5 * floor.scatter + 0.003
+    untrained = rk4_sampler(VectorFieldMLP(2, 64), torch.randn(3000, 2), steps=40)
+    assert energy_distance(untrained, sde) > 0.1
