@@ -16,18 +16,30 @@ from fmlib.conversions import (
     x1_to_score,
     x1_to_velocity,
 )
+from fmlib.couplings import PairBatches, Pairs, minibatch_ot, reflow_pairs
 from fmlib.data import (
     Digits,
     MoonDataset,
     SampledBatches,
     dequantise,
+    eight_gaussians,
     load_digits_flow,
     moons_mixture,
+    sample_eight_gaussians,
     sample_moons,
     three_gaussians,
 )
 from fmlib.gaussians import EmpiricalDistribution, GaussianMixture
-from fmlib.metrics import Estimate, energy_distance, estimate, sampling_floor, sliced_w2, transport_cost, wasserstein2
+from fmlib.metrics import (
+    Estimate,
+    energy_distance,
+    estimate,
+    sampling_floor,
+    sliced_w2,
+    straightness,
+    transport_cost,
+    wasserstein2,
+)
 from fmlib.nets import SinusoidalTimeEmbed, VectorFieldMLP
 from fmlib.paths import FlowPath, rectified_flow_path, ve_path, vp_cosine_path, vp_linear_path
 from fmlib.player import FlowPlayer, LiveFigure, Panel, density_frames, field_frames

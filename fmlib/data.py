@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from fmlib.checks import check_int, check_tensor
@@ -55,6 +54,17 @@ def three_gaussians() -> GaussianMixture:
     return GaussianMixture(means, torch.tensor([0.35, 0.5, 0.25]), torch.tensor([0.5, 0.3, 0.2]))
 
 
+def eight_gaussians() -> GaussianMixture:
+    """Eight equal Gaussians of standard deviation 0.25 on a circle of radius 3."""
+    angle = torch.arange(8, dtype=torch.float64) * math.pi / 4
+    return GaussianMixture(3 * torch.stack([angle.cos(), angle.sin()], dim=1), torch.tensor(0.25))
+
+
+def sample_eight_gaussians(n: int, generator: torch.Generator | None = None) -> Tensor:
+    """n independent points of `eight_gaussians`, [n, 2] in single precision."""
+    return eight_gaussians().sample(n, generator).float()
+
+
 class SampledBatches:
     """A dataloader over a function: each pass yields `total` fresh batches sample(batch), of shape [batch, ...]."""
 
@@ -94,6 +104,8 @@ def load_digits_flow(seed: int = 0) -> Digits:
 
     Pixel levels 0 ... 16 become the centres of 17 equal bins of [-1, 1]; see `dequantise`.
     """
+    from sklearn.datasets import load_digits  # here, because importing scikit-learn takes half a second
+
     images, labels = load_digits(return_X_y=True)
     x = (torch.tensor(images, dtype=torch.float32) + 0.5) / 17 * 2 - 1
     y = torch.tensor(labels)

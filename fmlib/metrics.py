@@ -13,6 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from fmlib.checks import check_int, check_pair, check_samples
+from fmlib.samplers import heun_sampler
 
 # cdist may expand |a - b|^2 into products, which leaves about 1e-3 where the distance is 0. The direct mode does not.
 DIRECT = "donot_use_mm_for_euclid_dist"
@@ -96,6 +97,23 @@ def transport_cost(x0: Tensor, x1: Tensor) -> float:
     """E |x_1 - x_0|^2 of a coupling: the mean squared way from start to end. x0, x1: [N, d], paired by row."""
     check_pair(x0, x1)
     return (x1 - x0).square().reshape(len(x0), -1).sum(1).mean().item()
+
+
+def straightness(model, x0: Tensor, steps: int = 100) -> float:
+    """S = integral over t of E | (x_1 - x_0) - v(t, x_t) |^2 along the flow of `model`: 0 if every way is straight.
+
+    Liu et al. 2022 (arXiv 2209.03003), eq. 7. Ways by Heun with `steps` steps, the integral by the trapezoidal rule.
+    x0: [N, ...] starting points.
+    """
+    states = heun_sampler(model, x0, steps=steps, return_trajectory=True)
+    ts = torch.linspace(0, 1, len(states), dtype=x0.dtype, device=x0.device)
+    way = states[-1] - states[0]
+    with torch.no_grad():
+        gaps = [
+            (way - model(t.expand(len(x0)), x)).square().reshape(len(x0), -1).sum(1).mean()
+            for t, x in zip(ts, states, strict=True)
+        ]
+    return torch.trapezoid(torch.stack(gaps), ts).item()
 
 
 def sampling_floor(

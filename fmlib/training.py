@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from fmlib.checks import check_int, check_number, check_pair, check_tensor, check_velocity
+from fmlib.couplings import Pairs
 from fmlib.paths import FlowPath
 
 TSampler = Callable[..., Tensor]
@@ -138,9 +139,10 @@ def ema_warmup(step: int, decay: float) -> float:
 
 
 def endless_batches(dataloader: Iterable, device=None):
-    """Yield batches x1 on `device` for ever; a dataloader that ends is started again.
+    """Yield batches (x0 or None, x1) on `device` for ever; a dataloader that ends is started again.
 
-    A batch is a tensor [B, ...], or a tuple or list whose first entry is one (as `TensorDataset` gives).
+    A batch is a tensor x1 [B, ...]; a tuple or list whose first entry is one (as `TensorDataset` gives); or a
+    `couplings.Pairs`, which brings its own noise.
     Raises ValueError if the dataloader yields nothing, or is a generator that cannot be started again.
     """
     if isinstance(dataloader, Tensor) or not isinstance(dataloader, Iterable):
@@ -152,11 +154,15 @@ def endless_batches(dataloader: Iterable, device=None):
     while True:
         before = seen
         for batch in dataloader:
-            x1 = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
+            if isinstance(batch, Pairs):
+                x0, x1 = batch
+            else:
+                x0, x1 = None, batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
             if not isinstance(x1, Tensor):
                 raise TypeError(f"dataloader must yield tensors x1 [B, ...], got {type(x1).__name__}")
+            check_tensor("x1 (from the dataloader)", x1)
             seen += 1
-            yield check_tensor("x1 (from the dataloader)", x1).detach().to(device, non_blocking=True)
+            yield tuple(x if x is None else x.detach().to(device, non_blocking=True) for x in (x0, x1))
         if seen == 0:
             raise ValueError("dataloader is empty: it yielded no batch, expected batches x1 [B, ...]")
         if seen == before:
@@ -180,12 +186,14 @@ def train_flow_matching(
     t_dist: str | TSampler = "stratified",
     grad_clip: float | None = 1.0,
     schedule: str = "onecycle",
+    coupling: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
     callback: Callable[[int, float, nn.Module, nn.Module], None] | None = None,
 ) -> tuple[nn.Module, nn.Module]:
     """Minimise `cfm_loss` with AdamW and return (model, ema_model), both in eval mode on `device`.
 
     model:        v_theta, called as model(t, x). It is trained in place.
-    dataloader:   yields data batches x1 [B, ...]; it is started again when it ends. Noise is drawn anew each step.
+    dataloader:   yields data batches x1 [B, ...]; it is started again when it ends. Noise is drawn anew each step,
+                  unless the batches are `couplings.Pairs` (reflow).
     total_steps:  optimiser steps.
     lr, schedule: "onecycle" rises to the peak lr and falls to zero, "constant" keeps it (torch's OneCycleLR).
     weight_decay: AdamW's.
@@ -194,6 +202,7 @@ def train_flow_matching(
     ema_decay:    limit of the moving average's decay, in [0, 1); see `ema_warmup`.
     t_dist:       as in `cfm_loss`.
     grad_clip:    limit of the gradient norm of loss / d, so that one value serves every dimension; None for no limit.
+    coupling:     re-pairs each batch, (x0, x1) -> (x0, x1), such as `minibatch_ot`; None leaves it independent.
     callback:     called after each step as callback(step, loss, model, ema_model), step = 1 ... total_steps.
 
     Interrupting (Kernel > Interrupt) ends the training and returns both models as they are after the last whole
@@ -237,8 +246,10 @@ def train_flow_matching(
     with tqdm(total=total_steps, disable=log_every == 0, desc=path.name, leave=False) as bar:
         try:
             for step in range(1, total_steps + 1):
-                x1 = next(batches)
-                loss = cfm_loss(model, path, x1, t_dist=t_dist)
+                x0, x1 = next(batches)
+                if coupling is not None:
+                    x0, x1 = coupling(torch.randn_like(x1) if x0 is None else x0, x1)
+                loss = cfm_loss(model, path, x1, x0, t_dist=t_dist)
                 value = loss.item()
                 if not math.isfinite(value):
                     raise FloatingPointError(

@@ -1,21 +1,22 @@
+"""Fixtures of all tests. torch and fmlib are imported when a test needs them: the runner itself starts without them."""
+
 import os
 
 import pytest
-import torch
 
-from fmlib import rectified_flow_path, ve_path, vp_cosine_path, vp_linear_path
-
-torch.set_num_threads(1)
 SEED = int(os.environ.get("TEST_SEED", 0))  # the tests hold for other seeds too
 
-PATHS = [rectified_flow_path(), vp_cosine_path(), vp_linear_path(), ve_path()]
 
-
-@pytest.fixture(params=PATHS, ids=lambda p: p.name)
+@pytest.fixture(params=["rectified_flow", "vp_cosine", "vp_linear", "ve"])
 def path(request):
-    return request.param
+    import fmlib
+
+    return getattr(fmlib, f"{request.param}_path")()
 
 
 @pytest.fixture(autouse=True)
 def seeded():
+    import torch
+
+    torch.set_num_threads(1)
     torch.manual_seed(SEED)

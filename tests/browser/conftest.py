@@ -9,6 +9,11 @@ from lab_server import CHROMIUM, FLAGS, running_lab
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """The browser tests need no seed, and no torch in the test process."""
+
+
 @pytest.fixture(scope="session")
 def browser():
     if CHROMIUM is None:

@@ -1,0 +1,58 @@
+"""Couplings: which noise is paired with which data. The path between them stays the same line.
+
+Independent pairs give 1-rectified flow (I-CFM). Pairs from minibatch optimal transport give OT-CFM (Tong et al. 2023,
+arXiv 2302.00482, algorithm 3). Pairs that a flow itself made give reflow (Liu et al. 2022, arXiv 2209.03003).
+"""
+
+from typing import NamedTuple
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from fmlib.checks import check_int, check_pair
+from fmlib.samplers import rk4_sampler
+
+
+class Pairs(NamedTuple):
+    """A batch of pairs for `train_flow_matching`: noise x0 and data x1, both [B, ...], paired by row."""
+
+    x0: Tensor
+    x1: Tensor
+
+
+class PairBatches:
+    """A dataloader over fixed pairs: `total` random batches, drawn with replacement, each time it is started."""
+
+    def __init__(self, x0: Tensor, x1: Tensor, batch: int = 256, total: int = 1000):
+        check_pair(x0, x1)
+        self.x0, self.x1 = x0, x1
+        self.batch, self.total = check_int("batch", batch), check_int("total", total)
+
+    def __iter__(self):
+        for _ in range(self.total):
+            i = torch.randint(len(self.x0), (self.batch,), device=self.x0.device)
+            yield Pairs(self.x0[i], self.x1[i])
+
+    def __len__(self) -> int:
+        return self.total
+
+
+def minibatch_ot(x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
+    """Re-pair a batch so that the sum of |x_1 - x_0|^2 is smallest: (x0, x1 in another order).
+
+    x0, x1: [B, ...] of the same shape. Exact, by scipy's assignment solver: B^3 in the worst case. The pairing is
+    optimal within the batch only; as a plan between the distributions it is biased, less so for larger batches.
+    """
+    check_pair(x0, x1)
+    cost = torch.cdist(x0.detach().flatten(1).double(), x1.detach().flatten(1).double()).square()
+    _, order = linear_sum_assignment(cost.cpu().numpy())
+    return x0, x1[torch.as_tensor(order, device=x1.device)]
+
+
+def reflow_pairs(model, x0: Tensor, steps: int = 50, sampler=rk4_sampler) -> Pairs:
+    """Pairs (x_0, x_1) in which x_1 is where the flow of `model` carries x_0. Liu et al. 2022, algorithm 1.
+
+    model: model(t, x) -> velocity; x0: noise [B, ...]; sampler(model, x0, steps=steps) solves the ODE.
+    """
+    return Pairs(x0, sampler(model, x0, steps=check_int("steps", steps)))

@@ -1,0 +1,273 @@
+# %% [markdown]
+# # 07 · Reflow
+#
+# A flow that bends needs many steps. Reflow teaches a second flow the ends of the first, and the second is almost straight: one step is enough.
+#
+# **You will be able to**
+#
+# 1. explain why one Euler step of a 1-rectified flow collapses, and what crossing has to do with it;
+# 2. write reflow in five lines, and say what is proved about it: cost and straightness;
+# 3. measure what it gains and what it loses, with floors and several seeds;
+# 4. tell reflow from optimal transport and from minibatch OT, and say who really uses it.
+#
+# *Before:* lessons 03–05. *Time:* 20 minutes to read, about 25 seconds to run.
+
+# %%
+import torch
+
+from fmlib import *
+from fmlib import plots
+
+torch.set_num_threads(1)  # these tensors are tiny: a second thread costs more than it brings
+torch.manual_seed(0)
+plots.use_style()
+
+path = rectified_flow_path()
+data = eight_gaussians()
+
+
+def first_flow(t, x):
+    """The exact 1-rectified flow: what a perfect network learns from independent pairs."""
+    return data.velocity(path, t, x)
+
+
+def train_on(pairs, seed, steps=900, **kwargs):
+    """A network trained on fixed pairs, or with a coupling."""
+    torch.manual_seed(seed)
+    net = VectorFieldMLP(2, 64)
+    return train_flow_matching(net, pairs, path, total_steps=steps, log_every=0, **kwargs)[1]
+
+
+# %% [markdown]
+# ## Reflow in five lines
+#
+# 1. Take noise $x_0$. Follow the flow to its end $x_1$.
+# 2. Keep the *pair* $(x_0, x_1)$.
+# 3. Train a new flow on such pairs, with the same straight line and the same loss.
+# 4. The lines of *these* pairs hardly cross, so their mean is nearly a straight flow.
+# 5. Repeat if needed.
+
+# %%
+noise = torch.randn(20_000, 2)
+pairs = reflow_pairs(first_flow, noise, steps=40)  # lines 1 and 2
+second_flow = train_on(PairBatches(*pairs, batch=256), seed=1)  # line 3
+
+# %% [markdown]
+# Drag the number of Euler steps down to 1, and change the flow. The first flow collapses onto one place, the mean of the data. The second does not need the steps.
+
+# %%
+start = torch.randn(500, 2)
+counts = [1, 2, 4, 8, 32]
+flows = {"1-rectified flow": first_flow, "2-rectified flow": second_flow}
+choices = [
+    Panel(
+        by_steps={n: euler_sampler(v, start, steps=n, return_trajectory=True) for n in counts}, trails=60, choice=name
+    )
+    for name, v in flows.items()
+]
+player = FlowPlayer(
+    torch.linspace(0, 1, 2),
+    choices,
+    limits=(-4.2, 4.2, -4.2, 4.2),
+    steps=1,
+    choice_label="flow",
+    steps_label="Euler steps",
+    alt="Ways from noise to eight clumps on a circle. With one step the first flow sends all points to the centre; the second reaches the clumps.",
+)
+player.selection = "2-rectified flow"
+player
+
+# %% [markdown]
+# ## Why it straightens
+#
+# > **Predict, then run (1).** Take random independent pairs, and the pairs of step 2. At the same place and time, how much do the directions of the lines through it differ? Which number of lesson 02 measures that?
+#
+# The variance of the target given $x_t$: it is zero exactly if no two lines cross. Liu et al. call the flow *straight* if and only if this holds (Theorem 3.6), and then a **single** Euler step is exact. We estimate the variance by a network: its remaining loss is (at most its own error above) $\mathbb E\operatorname{tr}\operatorname{Var}$.
+
+
+# %%
+def remaining_loss(net, x0, x1):
+    t = torch.rand(len(x0))
+    with torch.no_grad():
+        return estimate((net(t, path.sample_xt(t, x0, x1)) - (x1 - x0)).square().sum(1))
+
+
+fresh = torch.randn(20_000, 2)
+x1 = data.sample(20_000).float()
+independent = remaining_loss(first_flow, fresh, x1)
+coupled = remaining_loss(second_flow, *reflow_pairs(first_flow, fresh[:5000], steps=40))
+print(f"remaining variance of the target: independent pairs {independent},  reflow pairs at most {coupled}")
+assert coupled.mean < 0.02 * independent.mean
+
+# %% [markdown]
+# ## The ledger, three seeds
+#
+# Two statements are proved (Liu et al. 2022):
+#
+# - **Theorem 3.5:** for *every* convex cost $c$, $\mathbb E\,c(x_1 - x_0)$ does not increase from one round to the next.
+# - **Theorem 3.7:** over $K$ rounds the smallest straightness measure $S$ is $O(1/K)$. So "straightening is only intuition", as the interview sheet has it, is wrong.
+#
+# Here the first flow is exact, the second is trained. $S = \int_0^1 \mathbb E\,\|(x_1 - x_0) - v_t(x_t)\|^2 dt$.
+
+
+# %%
+def cost(x0, x1, power):
+    return (x1 - x0).norm(dim=1).pow(power).mean().item()
+
+
+n = 2000
+floor = sampling_floor(energy_distance, data.sample, n)
+columns = ("E|d|", "E|d|^2", "E|d|^4", "S", "1 step", "2 steps", "4 steps", "20 steps")
+print(f"{'':26}" + "".join(f"{c:>10}" for c in columns))
+ledger = {}
+for seed in (1, 2, 3):
+    torch.manual_seed(100 + seed)
+    x0, real = torch.randn(n, 2), data.sample(n).float()
+    rounds = {
+        "independent pairs": None,
+        "1-rectified (exact)": first_flow,
+        "2-rectified": second_flow if seed == 1 else train_on(PairBatches(*pairs, batch=256), seed=seed),
+    }
+    for name, v in rounds.items():
+        if v is None:
+            row = [cost(x0, real, p) for p in (1, 2, 4)]
+        else:
+            end = rk4_sampler(v, x0, steps=20)
+            row = [cost(x0, end, p) for p in (1, 2, 4)] + [straightness(v, x0[:500], steps=40)]
+            row += [energy_distance(euler_sampler(v, x0, steps=k), real) for k in (1, 2, 4, 20)]
+        ledger[seed, name] = row
+        print(f"seed {seed} {name:19}" + "".join(f"{value:10.3f}" for value in row))
+print(f"the last four columns are energy distances; sampling floor {floor}")
+for seed in (1, 2, 3):
+    before, first, second = (ledger[seed, name] for name in rounds)
+    assert all(a > b for a, b in zip(before[:3], first[:3], strict=True))
+    assert all(b < 1.02 * a for a, b in zip(first[:3], second[:3], strict=True))
+    assert second[3] < first[3] / 100 and first[4] > 2 and second[4] < first[4] / 20
+
+# %% [markdown]
+# All three costs fall from the independent pairs to the flow, and do not rise in the next round. The straightness falls by a factor of hundreds. One step goes from useless to near the floor.
+#
+# ## What it costs: the ends drift
+#
+# Theorem 3.5 speaks of exact fields. A trained second flow reaches *almost* the ends of the first, and each round adds its error. We compare, particle by particle, with the exact ends.
+#
+# > **Predict, then run (2).** Round 2 trained on pairs of the exact flow, against round 2 trained on pairs of a *trained* first flow. Which drifts more?
+
+# %%
+first_net = train_on(SampledBatches(sample_eight_gaussians, 256), seed=4)
+pairs_of_net = reflow_pairs(first_net, noise[:10_000], steps=40, sampler=heun_sampler)
+second_of_net = train_on(PairBatches(*pairs_of_net, batch=256), seed=5)
+
+torch.manual_seed(6)
+x0 = torch.randn(2000, 2)
+truth = rk4_sampler(first_flow, x0, steps=60)
+drift = {}
+for name, v in {
+    "round 1, trained": first_net,
+    "round 2, from the exact flow": second_flow,
+    "round 2, from the trained flow": second_of_net,
+}.items():
+    distance = (heun_sampler(v, x0, steps=40) - truth).norm(dim=1)
+    drift[name] = estimate(distance)
+    print(f"{name:32} mean distance to the exact end {drift[name]},  median {distance.median():.3f}")
+assert drift["round 2, from the trained flow"].mean > drift["round 2, from the exact flow"].mean
+
+# %% [markdown]
+# Errors pile up. Reflow buys steps with accuracy; stop after one or two rounds, and start from the best first flow that you can afford.
+#
+# ## Straight is not optimal
+#
+# Optimal transport flows are straight. The reverse is false (Liu et al., Theorem 3.8). A small counter-example that you can draw: turn every noise point by 60°, $x_1 = R\,x_0$. Both ends are $\mathcal N(0, I)$. The lines from $x_0$ to $R\,x_0$ do not cross, because $I + t(R - I)$ is invertible for all $t$. So this flow is straight, and reflow keeps it. Optimal transport from $\mathcal N(0, I)$ to itself does not move at all.
+
+# %%
+turn = torch.tensor([[0.5, -(3**0.5) / 2], [3**0.5 / 2, 0.5]], dtype=torch.float64)
+eye = torch.eye(2, dtype=torch.float64)
+
+
+def turning(t, x):
+    """The velocity of the straight flow from x_0 to R x_0: (R - I) x_0, with x_0 found from x_t."""
+    x0 = torch.linalg.solve(eye + t[0] * (turn - eye), x.T).T
+    return x0 @ (turn - eye).T
+
+
+torch.manual_seed(7)
+x0 = torch.randn(1500, 2, dtype=torch.float64)
+ends = euler_sampler(turning, x0, steps=1)
+s, own, best = straightness(turning, x0), transport_cost(x0, ends), transport_cost(*minibatch_ot(x0, ends))
+print(
+    f"turned by 60 degrees: straightness {s:.0e}; E|x1 - x0|^2 is {own:.3f}, the best pairing of the same points costs {best:.3f}"
+)
+own_pairs = reflow_pairs(second_flow, x0.float())
+second_cost, second_best = transport_cost(*own_pairs), transport_cost(*minibatch_ot(*own_pairs))
+print(f"the 2-rectified flow on the eight Gaussians: {second_cost:.3f}, best pairing {second_best:.3f}")
+assert s < 1e-12 and own > 1.5 and best < 0.1
+
+# %% [markdown]
+# On the eight Gaussians the second flow happens to be optimal as far as these digits tell. That is the symmetry of the data, not a law.
+
+# %% [markdown]
+# ## The one-round alternative: minibatch OT
+#
+# OT-CFM (Tong et al. 2023) re-pairs each batch by optimal transport before the loss. No first flow is needed. The pairing of a *finite* batch is not that of the distributions: it is biased, less so for larger batches. The bias shows in the cost of its pairs.
+
+# %%
+ot_net = train_on(SampledBatches(sample_eight_gaussians, 256), seed=8, steps=500, coupling=minibatch_ot)
+x0, real = torch.randn(n, 2), data.sample(n).float()
+one = energy_distance(euler_sampler(ot_net, x0, steps=1), real)
+many = energy_distance(euler_sampler(ot_net, x0, steps=50), real)
+print(
+    f"minibatch OT: straightness {straightness(ot_net, x0[:500], steps=40):.3f}, energy distance 1 step {one:.3f}, 50 steps {many:.3f}"
+)
+print(f"sampling floor {floor}")
+
+pair_cost = {}
+for batch in (8, 32, 128, 512):
+    repeats = max(4, 2048 // batch)
+    draws = [
+        transport_cost(*minibatch_ot(torch.randn(batch, 2), sample_eight_gaussians(batch))) for _ in range(repeats)
+    ]
+    pair_cost[batch] = estimate(draws)
+    print(f"batch {batch:4}: E|x1 - x0|^2 of its pairs {pair_cost[batch]}")
+assert one < 0.2 and pair_cost[8].mean > pair_cost[128].mean > pair_cost[512].mean
+
+# %% [markdown]
+# ## Its trap: classes
+#
+# Pair across classes, and the *noise* of a class is no longer $\mathcal N(0, I)$: each class gets the part of the noise that lies near it. At sampling time you start every class from the whole $\mathcal N(0, I)$ – a place where its flow was never trained. The remedy is to pair within each class.
+
+# %%
+torch.manual_seed(9)
+x1 = sample_eight_gaussians(4000)
+right_half = x1[:, 0] > 0  # two classes: right and left
+x0 = torch.randn(4000, 2)
+paired_x0, paired_x1 = minibatch_ot(x0[:1000], x1[:1000])
+across = paired_x0[paired_x1[:, 0] > 0]
+within, _ = minibatch_ot(x0[:500], x1[right_half][:500])  # a pairing within the class uses all of its noise
+for name, used in (("pairing across classes", across), ("pairing within the class", within)):
+    mean = estimate(used[:, 0])
+    print(f"{name:26} noise of the class 'right': mean of its first coordinate {mean}")
+assert across[:, 0].mean() > 0.5 and abs(within[:, 0].mean()) < 0.2
+
+# %% [markdown]
+# ## Who uses it
+#
+# InstaFlow is reflow *and* distillation (Liu et al. 2023). SD3-Turbo and FLUX-schnell, which the interview sheet lists, are **not** reflow: they are made by latent adversarial diffusion distillation (Sauer et al. 2024; the model card of FLUX-schnell).
+#
+# ## Traps
+#
+# - **"One step of a straight path is exact."** Of a straight *flow*. The 1-rectified flow has straight pairs and a bent flow.
+# - **Scores after reflow.** The coupling is no longer independent: the conversion to a score is wrong (lesson 06).
+# - **Judging by 1-step quality alone.** Look at the drift too.
+#
+# ## You can now …
+#
+# 1. explain the collapse: at $t = 0$ the mean direction points to the mean of the data;
+# 2. write reflow, and cite Theorem 3.5 (every convex cost) and 3.7 (straightness, $O(1/K)$);
+# 3. report cost, straightness, few-step quality and drift, with floors;
+# 4. say why straight does not mean optimal, and what minibatch OT trades.
+#
+# ## References
+#
+# - X. Liu, C. Gong, Q. Liu, *Flow Straight and Fast*, arXiv 2209.03003 (ICLR 2023): algorithm 1, Theorems 3.5–3.8.
+# - A. Tong et al., 2023, arXiv 2302.00482: OT-CFM.
+# - X. Liu et al., *InstaFlow*, 2023, arXiv 2309.06380. A. Sauer et al., 2024, arXiv 2403.12015.
