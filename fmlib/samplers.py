@@ -203,9 +203,16 @@ def dopri5_sampler(
     check_number("rtol", rtol, 0, open_low=True), check_number("atol", atol, 0, open_low=True)
     ts = torch.linspace(t_start, t_end, parts + 1, dtype=x0.dtype, device=x0.device)
     _check_model_output(model(ts[:1], x0[:1]), x0[:1])
-    # torchdiffeq evaluates stages; none of them may leave [0, 1], where a model is not defined.
+    # torchdiffeq steps past the end and interpolates; `step_t` makes a step end there. The clamp is for rounding only:
+    # a model is not defined outside [0, 1].
     states = odeint(
-        lambda t, x: model(t.clamp(0, 1).expand(x.shape[0]), x), x0, ts, rtol=rtol, atol=atol, method="dopri5"
+        lambda t, x: model(t.clamp(0, 1).expand(x.shape[0]), x),
+        x0,
+        ts,
+        rtol=rtol,
+        atol=atol,
+        method="dopri5",
+        options={"step_t": ts[-1:]},
     )
     return states if return_trajectory else states[-1]
 

@@ -67,7 +67,7 @@ player
 #
 # $$ x_t = \alpha_t\,x_1 + \sigma_t\,x_0, \qquad v = \alpha_t'\,x_1 + \sigma_t'\,x_0 . $$
 #
-# **Any two of $(x_0, x_1, x_t, v)$ give the other two.** A sampler knows $x_t$. So one prediction is enough: solve the system, for example
+# **Given $x_t$, one more of $x_0$, $x_1$, $v$ gives the rest:** $v$ wherever $\alpha\sigma' - \alpha'\sigma \ne 0$ (always, on our paths), $x_0$ where $\alpha \ne 0$, $x_1$ where $\sigma \ne 0$. A sampler knows $x_t$, so one prediction is enough. Solve the system, for example
 #
 # $$ x_1 = \frac{\sigma'\,x_t - \sigma\,v}{\alpha\,\sigma' - \alpha'\sigma}, \qquad x_0 = \frac{\alpha\,v - \alpha'\,x_t}{\alpha\,\sigma' - \alpha'\sigma}. $$
 #
@@ -96,7 +96,7 @@ for name, p in (("rectified flow", rf), ("VP-cosine", cosine), ("VP-linear", lin
 #
 # ## The table of twelve
 #
-# There and back again, in both precisions, over $t \in [0.01, 0.99]$, rectified flow. The error is relative to the largest value.
+# There and back again, in both precisions, over $t \in [0.01, 0.99]$, rectified flow. The error is relative to the largest value. A round trip alone would accept two functions with the same wrong sign, so each way there is also compared with the oracle.
 
 # %%
 names = list(quantities)
@@ -108,6 +108,8 @@ def round_trip(source, target, dtype):
     x = rf.sample_xt(t, torch.randn_like(x1), x1)
     value = quantities[source](rf, t.double(), x.double()).to(dtype)
     there = getattr(conversions, f"{source}_to_{target}")(rf, t, x, value)
+    exact = quantities[target](rf, t.double(), x.double())
+    assert (there - exact).norm(dim=1).max() < 0.01 * exact.norm(dim=1).max() < (there + exact).norm(dim=1).max()
     back = getattr(conversions, f"{target}_to_{source}")(rf, t, x, there)
     return ((back - value).norm(dim=1) / value.norm(dim=1).max()).max().item()
 
@@ -124,7 +126,7 @@ for dtype, limit in ((torch.float64, 1e-11), (torch.float32, 5e-4)):
 #
 # > **Predict, then run (1).** A network predicts the noise with an error of 0.01. You convert to a velocity, on rectified flow, at $t = 0.01$. How large is the error of the velocity: 0.01, 0.1 or 1?
 #
-# Put an error $\delta$ into one quantity and read the factor in the other. From ε the factor is $|\sigma' - \alpha'\sigma/\alpha|$, large at the noise end: there $x_t$ is nearly all noise, and dividing by $\alpha$ is guessing the data. From $x_1$ it is $|\alpha' - \sigma'\alpha/\sigma|$, large at the data end.
+# Put an error $\delta$ into one quantity and read the factor in the other. From ε the factor is $|\sigma' - \alpha'\sigma/\alpha|$, large at the noise end: there $x_t$ is nearly all noise, and dividing by $\alpha$ is guessing the data. From $x_1$ it is $|\alpha' - \sigma'\alpha/\sigma|$, large at the data end. (On VP-linear $\alpha_0$ is not quite zero and $\alpha'_0$ is small: there the factor from ε stays near 10.)
 
 # %%
 t = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
@@ -160,6 +162,8 @@ for call in (lambda: epsilon_to_velocity(rf, 0.0, x[:1], x[:1]), lambda: velocit
         call()
     except ValueError as error:
         print(error)
+    else:
+        raise AssertionError("an undefined conversion gave a number")
 
 # %% [markdown]
 # ## The same optimum, different weights
@@ -206,7 +210,7 @@ for kind in ("velocity", "epsilon", "x1"):
 assert table["epsilon"][0].mean > 3 * table["velocity"][0].mean and table["x1"][2].mean > 3 * table["velocity"][2].mean
 
 # %% [markdown]
-# As predicted by the factors: the ε-network is bad near the noise, the $x_1$-network near the data.
+# As predicted by the factors: the ε-network is bad near the noise, the $x_1$-network near the data. At its own good end each is as good as the velocity network or a little better (one seed).
 #
 # ## The SDE of the rectified flow
 #
@@ -234,12 +238,14 @@ for tau in (0.3, 0.6, 0.9):
     exact = rf.sample_xt(1 - tau, torch.randn_like(fresh), fresh)
     right, halved = energy_distance(noising(data, tau), exact), energy_distance(noising(data, tau, 0.5), exact)
     print(f"tau = {tau}: energy distance to the exact p_t {right:7.4f},  with g^2 halved {halved:7.4f}")
-    assert abs(right) < 0.008 and halved > abs(right)
+    assert abs(right) < 0.008
 assert halved > 0.02
-print(f"sampling floor: {sampling_floor(energy_distance, mixture.sample, 3000)}")
+print(
+    f"sampling floor: {sampling_floor(energy_distance, mixture.sample, 3000)}; at tau = 0.3 the twin is still close to it"
+)
 
 # %% [markdown]
-# Now backwards, to sample. `sde_sampler` has one parameter, from the ODE (0) to the path's full SDE (1); its drift takes the score from the velocity.
+# Now backwards, to sample: $dx = \bigl(v + \tfrac{\eta}{2}g^2 s\bigr)dt + \sqrt\eta\,g\,dW$. For every $\eta$ the densities are the same (lesson 01). `sde_sampler` calls $\eta$ `noise`, from the ODE (0) to the path's own SDE (1). Inserting the score of the velocity, the extra drift is simply $\eta\,(v - \tfrac{\alpha'}{\alpha}x)$.
 
 # %%
 v = lambda t, x: mixture.velocity(rf, t, x)
@@ -252,7 +258,7 @@ for noise in (0.0, 0.3, 1.0):
 # %% [markdown]
 # ## Where conversion really fails
 #
-# Not for the rectified flow; for a **coupling**. Let $x_0 \sim \mathcal N(0,1)$ and $x_1 = 2x_0$: the optimal transport to $\mathcal N(0, 4)$. Now the noise is not independent of the data, and Tweedie's formula does not hold.
+# Not for the rectified flow; for a **coupling in which noise and data depend on each other**. Let $x_0 \sim \mathcal N(0,1)$ and $x_1 = 2x_0$: the optimal transport to $\mathcal N(0, 4)$. Now the noise is not independent of the data, and Tweedie's formula does not hold.
 #
 # > **Predict, then run (2).** At $t = \tfrac12$ the true velocity is $x_0 = x/1.5 = 0.667\,x$. Through the score: the same, or not?
 
@@ -269,7 +275,7 @@ print(
 assert abs(through_score - true_velocity) > 0.5 and abs(noise - x / (1 + t)) < 1e-12
 
 # %% [markdown]
-# After reflow or minibatch OT the flow has a velocity, and $\mathbb E[x_0\mid x]$, $\mathbb E[x_1\mid x]$ follow from it. The *score* does not.
+# Not the same: 1.556 x. After reflow or minibatch OT the flow has a velocity, and $\mathbb E[x_0\mid x]$, $\mathbb E[x_1\mid x]$ follow from it. The *score* does not.
 #
 # ## Two meanings of "v"
 #
@@ -292,7 +298,7 @@ for name, p in (("VP-cosine", cosine), ("rectified flow", rf)):
 # %% [markdown]
 # ## A diffusion model, sampled as a flow
 #
-# A model in the convention of DDPM (and of diffusers) takes an image and a *step number* $k = 0 \ldots 999$ of noising, and predicts ε for $\sqrt{\bar\alpha_k}\,x_{\text{data}} + \sqrt{1-\bar\alpha_k}\,\epsilon$. Here is an exact one for our data. Its schedule is DDPM's, $\beta$ from $10^{-4}$ to $0.02$, which the VP-linear path follows closely. One line turns it into a velocity.
+# A model in the convention of DDPM (and of diffusers) takes an image and a *step number* $k = 0 \ldots 999$ of noising, and predicts ε for $\sqrt{\bar\alpha_k}\,x_{\text{data}} + \sqrt{1-\bar\alpha_k}\,\epsilon$. Here is an exact one for our data. Its schedule is DDPM's, $\beta$ from $10^{-4}$ to $0.02$, which the VP-linear path follows closely. `as_velocity` turns it into a velocity: step $k$ is the noising time $\tau = (k+1)/1000$, so $k = 1000\,(1-t) - 1$.
 
 # %%
 alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), dim=0)

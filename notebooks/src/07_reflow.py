@@ -53,7 +53,7 @@ pairs = reflow_pairs(first_flow, noise, steps=40)  # lines 1 and 2
 second_flow = train_on(PairBatches(*pairs, batch=256), seed=1)  # line 3
 
 # %% [markdown]
-# Drag the number of Euler steps down to 1, and change the flow. The first flow collapses onto one place, the mean of the data. The second does not need the steps.
+# The player starts with **one** Euler step of the second flow. Change to the first: it collapses onto one place. At $t = 0$ the position says nothing about the data, so $v_0(x) = \mathbb E[x_1] - x$, and one step lands on the mean $\mathbb E[x_1]$ from everywhere. ("$k$-rectified" means trained $k$ times; 1 is ordinary training with independent pairs.)
 
 # %%
 start = torch.randn(500, 2)
@@ -82,7 +82,7 @@ player
 #
 # > **Predict, then run (1).** Take random independent pairs, and the pairs of step 2. At the same place and time, how much do the directions of the lines through it differ? Which number of lesson 02 measures that?
 #
-# The variance of the target given $x_t$: it is zero exactly if no two lines cross. Liu et al. call the flow *straight* if and only if this holds (Theorem 3.6), and then a **single** Euler step is exact. We estimate the variance by a network: its remaining loss is (at most its own error above) $\mathbb E\operatorname{tr}\operatorname{Var}$.
+# The variance of the target given $x_t$: it is zero exactly if no two lines cross. Liu et al. call the flow *straight* if and only if this holds (Theorem 3.6), and then a **single** Euler step is exact. The loss of a network is $\mathbb E\operatorname{tr}\operatorname{Var}$ plus its own squared error, so its loss is an upper bound.
 
 
 # %%
@@ -107,7 +107,7 @@ assert coupled.mean < 0.02 * independent.mean
 # - **Theorem 3.5:** for *every* convex cost $c$, $\mathbb E\,c(x_1 - x_0)$ does not increase from one round to the next.
 # - **Theorem 3.7:** over $K$ rounds the smallest straightness measure $S$ is $O(1/K)$. So "straightening is only intuition", as the interview sheet has it, is wrong.
 #
-# Here the first flow is exact, the second is trained. $S = \int_0^1 \mathbb E\,\|(x_1 - x_0) - v_t(x_t)\|^2 dt$.
+# Here the first flow is exact, the second is trained. $S = \int_0^1 \mathbb E\,\|(x_1 - x_0) - v_t(x_t)\|^2 dt$, where $x_t$ follows the flow from $x_0$ to its end $x_1$. $d$ stands for $x_1 - x_0$. The seeds change the network and the test points, not the pairs.
 
 
 # %%
@@ -141,11 +141,11 @@ print(f"the last four columns are energy distances; sampling floor {floor}")
 for seed in (1, 2, 3):
     before, first, second = (ledger[seed, name] for name in rounds)
     assert all(a > b for a, b in zip(before[:3], first[:3], strict=True))
-    assert all(b < 1.02 * a for a, b in zip(first[:3], second[:3], strict=True))
+    assert all(b < 1.01 * a for a, b in zip(first[:3], second[:3], strict=True))
     assert second[3] < first[3] / 100 and first[4] > 2 and second[4] < first[4] / 20
 
 # %% [markdown]
-# All three costs fall from the independent pairs to the flow, and do not rise in the next round. The straightness falls by a factor of hundreds. One step goes from useless to near the floor.
+# All three costs fall from the independent pairs to the flow, and do not rise in the next, trained, round. The straightness falls by a factor of hundreds. One step goes from useless to near the floor.
 #
 # ## What it costs: the ends drift
 #
@@ -155,8 +155,8 @@ for seed in (1, 2, 3):
 
 # %%
 first_net = train_on(SampledBatches(sample_eight_gaussians, 256), seed=4)
-pairs_of_net = reflow_pairs(first_net, noise[:10_000], steps=40, sampler=heun_sampler)
-second_of_net = train_on(PairBatches(*pairs_of_net, batch=256), seed=5)
+pairs_of_net = reflow_pairs(first_net, noise, steps=40)
+second_of_net = train_on(PairBatches(*pairs_of_net, batch=256), seed=1)
 
 torch.manual_seed(6)
 x0 = torch.randn(2000, 2)
@@ -170,10 +170,11 @@ for name, v in {
     distance = (heun_sampler(v, x0, steps=40) - truth).norm(dim=1)
     drift[name] = estimate(distance)
     print(f"{name:32} mean distance to the exact end {drift[name]},  median {distance.median():.3f}")
-assert drift["round 2, from the trained flow"].mean > drift["round 2, from the exact flow"].mean
+a, b = drift["round 2, from the trained flow"], drift["round 2, from the exact flow"]
+assert a.mean - b.mean > 3 * (a.std_error**2 + b.std_error**2) ** 0.5
 
 # %% [markdown]
-# Errors pile up. Reflow buys steps with accuracy; stop after one or two rounds, and start from the best first flow that you can afford.
+# The second drifts more: it inherits the error of round 1 and adds its own. (The same noise, sampler, seed and budget; the ± is over particles.) Reflow buys steps with accuracy; stop after one or two rounds, and start from the best first flow that you can afford.
 #
 # ## Straight is not optimal
 #
@@ -203,7 +204,7 @@ print(f"the 2-rectified flow on the eight Gaussians: {second_cost:.3f}, best pai
 assert s < 1e-12 and own > 1.5 and best < 0.1
 
 # %% [markdown]
-# On the eight Gaussians the second flow happens to be optimal as far as these digits tell. That is the symmetry of the data, not a law.
+# On the eight Gaussians the second flow happens to be optimal as far as these digits tell. Theorem 3.8 gives no such guarantee in general.
 
 # %% [markdown]
 # ## The one-round alternative: minibatch OT
@@ -246,12 +247,12 @@ within, _ = minibatch_ot(x0[:500], x1[right_half][:500])  # a pairing within the
 for name, used in (("pairing across classes", across), ("pairing within the class", within)):
     mean = estimate(used[:, 0])
     print(f"{name:26} noise of the class 'right': mean of its first coordinate {mean}")
-assert across[:, 0].mean() > 0.5 and abs(within[:, 0].mean()) < 0.2
+assert across[:, 0].mean() > 0.5  # within the class all of the noise is used, by construction
 
 # %% [markdown]
 # ## Who uses it
 #
-# InstaFlow is reflow *and* distillation (Liu et al. 2023). SD3-Turbo and FLUX-schnell, which the interview sheet lists, are **not** reflow: they are made by latent adversarial diffusion distillation (Sauer et al. 2024; the model card of FLUX-schnell).
+# InstaFlow is reflow *and* distillation, a student trained to jump where the teacher walks (Liu et al. 2023). SD3-Turbo and FLUX-schnell, which the interview sheet lists, are **not** reflow: they are made by latent adversarial diffusion distillation (Sauer et al. 2024; the model card of FLUX-schnell).
 #
 # ## Traps
 #
