@@ -165,7 +165,7 @@ assert one_step.std(0).max() < 1e-12 and (one_step - mean).norm(dim=1).max() < 1
 assert euler_sampler(field(rf), noise, steps=2).std(0).max() > 0.1  # two steps already spread
 
 # %% [markdown]
-# The ways bend strongly: half of them are longer than their distance by the printed median or more. At $t = 0$ the noise says nothing about the data, so $u_0(x) = \mathbb E[x_1] - x$: every point aims at the **mean of the data**, and one step lands there exactly. This is the collapse that reflow repairs (lesson 07).
+# The ways bend strongly, as the ratios above show. At $t = 0$ the noise says nothing about the data, so $u_0(x) = \mathbb E[x_1] - x$: every point aims at the **mean of the data**, and one step lands there exactly. This is the collapse that reflow repairs (lesson 07).
 #
 # ## The same map
 #
