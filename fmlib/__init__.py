@@ -16,7 +16,7 @@ from fmlib.conversions import (
     x1_to_score,
     x1_to_velocity,
 )
-from fmlib.couplings import PairBatches, Pairs, minibatch_ot, reflow_pairs
+from fmlib.couplings import PairBatches, Pairs, SampledPairs, minibatch_ot, reflow_pairs
 from fmlib.data import (
     Digits,
     MoonDataset,
@@ -25,22 +25,28 @@ from fmlib.data import (
     eight_gaussians,
     load_digits_flow,
     moons_mixture,
+    sample_checkerboard,
     sample_eight_gaussians,
     sample_moons,
     three_gaussians,
 )
 from fmlib.gaussians import EmpiricalDistribution, GaussianMixture
+from fmlib.guidance import drop_labels, guided
 from fmlib.metrics import (
     Estimate,
     energy_distance,
     estimate,
+    frechet_distance,
+    nearest_distance,
+    normalized_path_energy,
+    path_energy,
     sampling_floor,
     sliced_w2,
     straightness,
     transport_cost,
     wasserstein2,
 )
-from fmlib.nets import SinusoidalTimeEmbed, VectorFieldMLP
+from fmlib.nets import ResidualMLP, SinusoidalTimeEmbed, VectorFieldMLP
 from fmlib.paths import FlowPath, rectified_flow_path, ve_path, vp_cosine_path, vp_linear_path
 from fmlib.player import FlowPlayer, LiveFigure, Panel, density_frames, field_frames
 from fmlib.samplers import (

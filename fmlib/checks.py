@@ -94,6 +94,24 @@ def check_t(t, x: Tensor) -> Tensor:
     return t.to(x.dtype).expand(x.shape[0])
 
 
+def check_label(label, num_classes: int, x: Tensor) -> Tensor:
+    """Return class labels as integers [B] for a batch x; each in 0 ... num_classes, the last for "no class"."""
+    if not isinstance(label, Tensor):
+        label = torch.tensor(check_int("label", label, minimum=0), device=x.device)
+    if label.is_floating_point() or label.is_complex() or label.dtype == torch.bool:
+        raise TypeError(f"label must hold integers, got {label.dtype}")
+    if label.device != x.device:
+        raise ValueError(f"label must be on the device of x, got label on {label.device} and x on {x.device}")
+    if label.shape not in ((), x.shape[:1]):
+        raise ValueError(f"label must be a number or have shape [{x.shape[0]}], got {list(label.shape)}")
+    if not bool(((label >= 0) & (label <= num_classes)).all()):
+        raise ValueError(
+            f"label must lie in 0 ... {num_classes - 1} (or {num_classes} for no class), "
+            f"got values from {label.min().item()} to {label.max().item()}"
+        )
+    return label.long().expand(x.shape[0])
+
+
 def check_velocity(v, x: Tensor) -> Tensor:
     """Return what model(t, x) gave, if it is a tensor like x: the same shape, dtype and device."""
     if not isinstance(v, Tensor):

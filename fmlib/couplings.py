@@ -4,6 +4,7 @@ Independent pairs give 1-rectified flow (I-CFM). Pairs from minibatch optimal tr
 arXiv 2302.00482, algorithm 3). Pairs that a flow itself made give reflow (Liu et al. 2022, arXiv 2209.03003).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,10 @@ from fmlib.samplers import rk4_sampler
 
 
 class Pairs(NamedTuple):
-    """A batch of pairs for `train_flow_matching`: noise x0 and data x1, both [B, ...], paired by row."""
+    """A batch of pairs for `train_flow_matching`: noise x0 and data x1, both [B, ...], paired by row.
+
+    x0 may come from any source, not only N(0, I).
+    """
 
     x0: Tensor
     x1: Tensor
@@ -38,16 +42,54 @@ class PairBatches:
         return self.total
 
 
-def minibatch_ot(x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
-    """Re-pair a batch so that the sum of |x_1 - x_0|^2 is smallest: (x0, x1 in another order).
+class SampledPairs:
+    """A dataloader from one distribution to another: each pass yields `total` fresh, independent batches of pairs.
+
+    sample_x0, sample_x1: functions n -> [n, ...], the source at t = 0 and the target at t = 1.
+    """
+
+    def __init__(
+        self,
+        sample_x0: Callable[[int], Tensor],
+        sample_x1: Callable[[int], Tensor],
+        batch: int = 256,
+        total: int = 1000,
+    ):
+        self.sample_x0, self.sample_x1 = sample_x0, sample_x1
+        self.batch, self.total = check_int("batch", batch), check_int("total", total)
+
+    def __iter__(self):
+        for _ in range(self.total):
+            yield Pairs(self.sample_x0(self.batch), self.sample_x1(self.batch))
+
+    def __len__(self) -> int:
+        return self.total
+
+
+def minibatch_ot(x0: Tensor, x1: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Re-pair a batch so that the sum of |x_1 - x_0|^2 is smallest: (x0 in another order, x1).
 
     x0, x1: [B, ...] of the same shape. Exact, by scipy's assignment solver: B^3 in the worst case. The pairing is
     optimal within the batch only; as a plan between the distributions it is biased, less so for larger batches.
+    label: classes [B] of x1. With it only rows of the same class change partners, so that each class keeps noise from
+    all of N(0, I). Without it every class ends up with its own part of the noise, and a model that is asked for one
+    class starts from noise that it was never trained on. The data keep their order: labels stay with them.
     """
     check_pair(x0, x1)
-    cost = torch.cdist(x0.detach().flatten(1).double(), x1.detach().flatten(1).double()).square()
-    _, order = linear_sum_assignment(cost.cpu().numpy())
-    return x0, x1[torch.as_tensor(order, device=x1.device)]
+    order = torch.arange(len(x0))
+    if label is None:
+        groups = [order.clone()]
+    else:
+        if not isinstance(label, Tensor) or label.shape != x1.shape[:1]:
+            got = list(label.shape) if isinstance(label, Tensor) else type(label).__name__
+            raise ValueError(f"label must be a tensor of shape [{len(x1)}], got {got}")
+        groups = [(label.cpu() == c).nonzero().flatten() for c in label.unique().cpu()]
+    flat0, flat1 = (x.detach().flatten(1).double().cpu() for x in (x0, x1))
+    for rows in groups:
+        cost = torch.cdist(flat1[rows], flat0[rows]).square()
+        _, partner = linear_sum_assignment(cost.numpy())
+        order[rows] = rows[partner]
+    return x0[order.to(x0.device)], x1
 
 
 def reflow_pairs(model, x0: Tensor, steps: int = 50, sampler=rk4_sampler) -> Pairs:

@@ -65,10 +65,24 @@ def sample_eight_gaussians(n: int, generator: torch.Generator | None = None) -> 
     return eight_gaussians().sample(n, generator).float()
 
 
-class SampledBatches:
-    """A dataloader over a function: each pass yields `total` fresh batches sample(batch), of shape [batch, ...]."""
+def sample_checkerboard(n: int, generator: torch.Generator | None = None) -> Tensor:
+    """n independent points on the eight dark squares, of side 2, of a 4 x 4 board over [-4, 4]^2. [n, 2].
 
-    def __init__(self, sample: Callable[[int], Tensor], batch: int = 512, total: int = 1000):
+    The density is 1/32 on the dark squares and 0 elsewhere.
+    """
+    n = check_int("n", n)
+    column = torch.randint(4, (n,), generator=generator)
+    row = 2 * torch.randint(2, (n,), generator=generator) + column % 2
+    return 2 * (torch.stack([column, row], dim=1) + torch.rand(n, 2, generator=generator)) - 4
+
+
+class SampledBatches:
+    """A dataloader over a function: each pass yields `total` fresh batches sample(batch), of shape [batch, ...].
+
+    The function may also return pairs (x1, label), for class-conditional training.
+    """
+
+    def __init__(self, sample: Callable, batch: int = 512, total: int = 1000):
         self.sample, self.batch, self.total = sample, check_int("batch", batch), check_int("total", total)
 
     def __iter__(self):
@@ -96,7 +110,12 @@ class Digits(NamedTuple):
 
     def sample_train(self, n: int) -> Tensor:
         """n training digits drawn with replacement, dequantised anew: [n, 64]."""
-        return dequantise(self.train[torch.randint(len(self.train), (n,))])
+        return self.sample_labelled(n)[0]
+
+    def sample_labelled(self, n: int) -> tuple[Tensor, Tensor]:
+        """As `sample_train`, with the classes: ([n, 64], [n])."""
+        i = torch.randint(len(self.train), (n,))
+        return dequantise(self.train[i]), self.train_labels[i]
 
 
 def load_digits_flow(seed: int = 0) -> Digits:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fmlib.checks import check_int, check_t, check_tensor
+from fmlib.checks import check_int, check_label, check_t, check_tensor
 
 
 class SinusoidalTimeEmbed(nn.Module):
@@ -33,29 +33,20 @@ class SinusoidalTimeEmbed(nn.Module):
         return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
-class VectorFieldMLP(nn.Module):
-    """A multilayer perceptron v_theta(t, x): t [B] or a number, x [B, dim] -> [B, dim].
+class _VectorField(nn.Module):
+    """What both networks share: the projections of x, of t and of the class, and the checks on what comes in."""
 
-    The projections of x and of the time features are added, each from its own linear layer. Concatenating the
-    2 coordinates of x with 128 time features looks harmless but drowns x: the layer's initial weights scale with
-    1 / sqrt(inputs), so at the start x is 2 inputs among 130.
-
-    dim: dimension of x; hidden: width; t_dim: number of time features.
-    """
-
-    def __init__(self, dim: int, hidden: int = 256, t_dim: int = 128):
+    def __init__(self, dim: int, hidden: int, t_dim: int, num_classes: int | None):
         super().__init__()
-        self.dim = check_int("dim", dim)
-        hidden = check_int("hidden", hidden)
+        self.dim, hidden = check_int("dim", dim), check_int("hidden", hidden)
+        self.num_classes = None if num_classes is None else check_int("num_classes", num_classes)
         self.x_in = nn.Linear(dim, hidden)
         self.t_in = nn.Sequential(SinusoidalTimeEmbed(t_dim), nn.Linear(t_dim, hidden))
-        self.trunk = nn.Sequential(
-            nn.SiLU(), nn.Linear(hidden, hidden),
-            nn.SiLU(), nn.Linear(hidden, hidden),
-            nn.SiLU(), nn.Linear(hidden, dim),
-        )  # fmt: skip
+        if num_classes is not None:
+            self.label_in = nn.Embedding(num_classes + 1, hidden)  # the last row means "no class"
 
-    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+    def condition(self, t: Tensor, x: Tensor, label=None) -> Tensor:
+        """The sum of the embeddings of t and of the class, [B, hidden], after checking all three."""
         check_tensor("x", x)
         if x.dim() != 2 or x.shape[1] != self.dim:
             raise ValueError(f"x must have shape [B, {self.dim}], got {list(x.shape)}")
@@ -65,4 +56,56 @@ class VectorFieldMLP(nn.Module):
         # GPU wait at each call. Everything else is checked.
         if not isinstance(t, Tensor) or t.shape != x.shape[:1] or t.dtype != x.dtype:
             t = check_t(t, x)
-        return self.trunk(self.x_in(x) + self.t_in(t))
+        if self.num_classes is None:
+            if label is not None:
+                raise ValueError("label must be None: this network was made without num_classes")
+            return self.t_in(t)
+        label = self.num_classes if label is None else label
+        return self.t_in(t) + self.label_in(check_label(label, self.num_classes, x))
+
+
+class VectorFieldMLP(_VectorField):
+    """A multilayer perceptron v_theta(t, x): t [B] or a number, x [B, dim] -> [B, dim].
+
+    The projections of x and of the time features are added, each from its own linear layer. Concatenating the
+    2 coordinates of x with 128 time features looks harmless but drowns x: the layer's initial weights scale with
+    1 / sqrt(inputs), so at the start x is 2 inputs among 130.
+
+    dim: dimension of x; hidden: width; t_dim: number of time features.
+    num_classes: None, or K for a network that is called as model(t, x, label), label [B] or a number, of integers
+        0 ... K-1; K, or no label at all, means "no class" (see `guidance`).
+    """
+
+    def __init__(self, dim: int, hidden: int = 256, t_dim: int = 128, num_classes: int | None = None):
+        super().__init__(dim, hidden, t_dim, num_classes)
+        self.trunk = nn.Sequential(
+            nn.SiLU(), nn.Linear(hidden, hidden),
+            nn.SiLU(), nn.Linear(hidden, hidden),
+            nn.SiLU(), nn.Linear(hidden, dim),
+        )  # fmt: skip
+
+    def forward(self, t: Tensor, x: Tensor, label=None) -> Tensor:
+        return self.trunk(self.condition(t, x, label) + self.x_in(x))
+
+
+class ResidualMLP(_VectorField):
+    """Residual blocks h <- h + MLP(LayerNorm(h + c)), where c embeds t and the class: for images as vectors.
+
+    Each block sees the condition anew, and the normalisation keeps deep stacks trainable (pre-norm residual blocks
+    as in a Transformer, without attention). Arguments and call as for `VectorFieldMLP`; blocks: how many.
+    """
+
+    def __init__(self, dim: int, hidden: int = 256, blocks: int = 3, t_dim: int = 128, num_classes: int | None = None):
+        super().__init__(dim, hidden, t_dim, num_classes)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
+            for _ in range(check_int("blocks", blocks))
+        )
+        self.out = nn.Sequential(nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, dim))
+
+    def forward(self, t: Tensor, x: Tensor, label=None) -> Tensor:
+        c = self.condition(t, x, label)
+        h = self.x_in(x) + c
+        for block in self.blocks:
+            h = h + block(h + c)
+        return self.out(h)

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from fmlib.checks import check_int, check_number, check_pair, check_tensor, check_velocity
 from fmlib.couplings import Pairs
+from fmlib.guidance import drop_labels
 from fmlib.paths import FlowPath
 
 TSampler = Callable[..., Tensor]
@@ -69,6 +70,8 @@ def cfm_loss(
     x0: Tensor | None = None,
     t_dist: str | TSampler = "uniform",
     return_components: bool = False,
+    *,
+    label: Tensor | None = None,
 ):
     """The conditional flow matching loss, E || v_theta(t, x_t) - u_t ||^2 (Lipman et al. 2023, eq. 9).
 
@@ -76,7 +79,8 @@ def cfm_loss(
     would be smaller by the factor 1/d.
 
     model: called as model(t, x_t), t [B]; x1: data [B, ...]; x0: noise of the same shape, N(0, I) if None;
-    t_dist: "uniform", "stratified", "logitnormal", or a function such as `logit_normal_t(m, s)`.
+    t_dist: "uniform", "stratified", "logitnormal", or a function such as `logit_normal_t(m, s)`;
+    label: classes [B]; with them the model is called as model(t, x_t, label).
     Returns the loss, a scalar tensor. With return_components also a dict: "t" [B], "per_sample" [B] (the squared
     error of each pair), and the root mean squares over the batch "v_pred_norm" of |v_theta| and "u_norm" of |u_t|.
     Raises ValueError or TypeError if shapes, devices or t_dist do not fit.
@@ -92,7 +96,7 @@ def cfm_loss(
 
     xt = path.sample_xt(t, x0, x1)
     ut = path.target_ut(t, x0, x1)
-    v = check_velocity(model(t, xt), xt)
+    v = check_velocity(model(t, xt) if label is None else model(t, xt, label), xt)
 
     per_sample = _squared_norm(v - ut)
     loss = per_sample.mean()
@@ -139,10 +143,10 @@ def ema_warmup(step: int, decay: float) -> float:
 
 
 def endless_batches(dataloader: Iterable, device=None):
-    """Yield batches (x0 or None, x1) on `device` for ever; a dataloader that ends is started again.
+    """Yield batches (x0 or None, x1, label or None) on `device` for ever; a dataloader that ends is started again.
 
-    A batch is a tensor x1 [B, ...]; a tuple or list whose first entry is one (as `TensorDataset` gives); or a
-    `couplings.Pairs`, which brings its own noise.
+    A batch is a tensor x1 [B, ...], or a `couplings.Pairs`, which brings its own noise; or a tuple or list of one of
+    them alone, or followed by the labels [B], as `TensorDataset` gives.
     Raises ValueError if the dataloader yields nothing, or is a generator that cannot be started again.
     """
     if isinstance(dataloader, Tensor) or not isinstance(dataloader, Iterable):
@@ -154,15 +158,17 @@ def endless_batches(dataloader: Iterable, device=None):
     while True:
         before = seen
         for batch in dataloader:
-            if isinstance(batch, Pairs):
-                x0, x1 = batch
-            else:
-                x0, x1 = None, batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
+            first, label = batch, None
+            if isinstance(batch, (tuple, list)) and not isinstance(batch, Pairs) and len(batch):
+                first, label = batch[0], batch[1] if len(batch) > 1 else None
+            x0, x1 = first if isinstance(first, Pairs) else (None, first)
             if not isinstance(x1, Tensor):
                 raise TypeError(f"dataloader must yield tensors x1 [B, ...], got {type(x1).__name__}")
             check_tensor("x1 (from the dataloader)", x1)
             seen += 1
-            yield tuple(x if x is None else x.detach().to(device, non_blocking=True) for x in (x0, x1))
+            yield tuple(
+                x.detach().to(device, non_blocking=True) if isinstance(x, Tensor) else None for x in (x0, x1, label)
+            )
         if seen == 0:
             raise ValueError("dataloader is empty: it yielded no batch, expected batches x1 [B, ...]")
         if seen == before:
@@ -186,7 +192,8 @@ def train_flow_matching(
     t_dist: str | TSampler = "stratified",
     grad_clip: float | None = 1.0,
     schedule: str = "onecycle",
-    coupling: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
+    coupling: Callable[..., tuple[Tensor, Tensor]] | None = None,
+    label_dropout: float | None = None,
     callback: Callable[[int, float, nn.Module, nn.Module], None] | None = None,
 ) -> tuple[nn.Module, nn.Module]:
     """Minimise `cfm_loss` with AdamW and return (model, ema_model), both in eval mode on `device`.
@@ -202,7 +209,10 @@ def train_flow_matching(
     ema_decay:    limit of the moving average's decay, in [0, 1); see `ema_warmup`.
     t_dist:       as in `cfm_loss`.
     grad_clip:    limit of the gradient norm of loss / d, so that one value serves every dimension; None for no limit.
-    coupling:     re-pairs each batch, (x0, x1) -> (x0, x1), such as `minibatch_ot`; None leaves it independent.
+    coupling:     re-pairs each batch, (x0, x1) -> (x0, x1), such as `minibatch_ot`; None leaves it independent. With
+                  classes it is called as coupling(x0, x1, label) and must leave x1 in its order.
+    label_dropout: None, or the share of labels replaced by "no class", for a network with classes: batches are then
+                  (x1, label), and the model is called as model(t, x, label). See `guidance`.
     callback:     called after each step as callback(step, loss, model, ema_model), step = 1 ... total_steps.
 
     Interrupting (Kernel > Interrupt) ends the training and returns both models as they are after the last whole
@@ -225,6 +235,13 @@ def train_flow_matching(
         raise ValueError(f"schedule must be 'onecycle' or 'constant', got {schedule!r}")
     if schedule == "onecycle" and total_steps < 2:
         raise ValueError("total_steps must be at least 2 for the schedule 'onecycle', got 1: use schedule='constant'")
+    num_classes = getattr(model, "num_classes", None)
+    if label_dropout is not None:
+        label_dropout = check_number("label_dropout", label_dropout, 0, 1)
+        if num_classes is None:
+            raise ValueError("label_dropout needs a model with classes (an attribute num_classes), got one without")
+    elif num_classes is not None:
+        raise ValueError(f"label_dropout must be given for a model with {num_classes} classes, got None; 0.1 is usual")
     t_dist = t_sampler(t_dist)
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
@@ -246,10 +263,16 @@ def train_flow_matching(
     with tqdm(total=total_steps, disable=log_every == 0, desc=path.name, leave=False) as bar:
         try:
             for step in range(1, total_steps + 1):
-                x0, x1 = next(batches)
+                x0, x1, label = next(batches)
+                if label_dropout is None:
+                    label = None
+                elif label is None:
+                    raise ValueError("dataloader must yield (x1, label) when label_dropout is given, got no label")
                 if coupling is not None:
-                    x0, x1 = coupling(torch.randn_like(x1) if x0 is None else x0, x1)
-                loss = cfm_loss(model, path, x1, x0, t_dist=t_dist)
+                    x0, x1 = _recouple(coupling, torch.randn_like(x1) if x0 is None else x0, x1, label)
+                if label is not None:
+                    label = drop_labels(label, label_dropout, num_classes)
+                loss = cfm_loss(model, path, x1, x0, t_dist=t_dist, label=label)
                 value = loss.item()
                 if not math.isfinite(value):
                     raise FloatingPointError(
@@ -280,6 +303,15 @@ def train_flow_matching(
         if not all(bool(torch.isfinite(p).all()) for p in trained.parameters()):
             raise FloatingPointError(f"the weights of the {name} are not finite after step {step} of {total_steps}")
     return model.eval(), ema_model
+
+
+def _recouple(coupling, x0: Tensor, x1: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+    if label is None:
+        return coupling(x0, x1)
+    x0, paired = coupling(x0, x1, label)
+    if not torch.equal(paired, x1):
+        raise ValueError("coupling must leave x1 in its order and re-order x0, because the labels belong to x1")
+    return x0, x1
 
 
 @contextmanager

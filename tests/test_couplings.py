@@ -7,13 +7,16 @@ import torch
 
 from fmlib import (
     PairBatches,
+    SampledPairs,
     VectorFieldMLP,
     eight_gaussians,
+    energy_distance,
     minibatch_ot,
     rectified_flow_path,
     reflow_pairs,
     rk4_sampler,
     sample_eight_gaussians,
+    sample_moons,
     straightness,
     train_flow_matching,
     transport_cost,
@@ -31,10 +34,10 @@ def test_minibatch_ot_is_optimal():
     x0, x1 = torch.randn(6, 2), torch.randn(6, 2) + 2
     a, b = minibatch_ot(x0, x1)
     best = min(transport_cost(x0, x1[list(p)]) for p in itertools.permutations(range(6)))
-    assert torch.equal(a, x0) and transport_cost(a, b) == pytest.approx(best, rel=1e-6)
+    assert torch.equal(b, x1) and transport_cost(a, b) == pytest.approx(best, rel=1e-6)
     worst = max(transport_cost(x0, x1[list(p)]) for p in itertools.permutations(range(6)))
     assert best < worst  # a cost with its sign flipped would find this one
-    assert sorted(b.tolist()) == sorted(x1.tolist())
+    assert sorted(a.tolist()) == sorted(x0.tolist())
 
 
 def test_minibatch_ot_of_images_and_errors():
@@ -44,6 +47,33 @@ def test_minibatch_ot_of_images_and_errors():
         minibatch_ot(torch.zeros(4, 2), torch.zeros(5, 2))
     with pytest.raises(ValueError, match="same shape"):
         PairBatches(torch.zeros(4, 2), torch.zeros(5, 2))
+
+
+def test_minibatch_ot_within_classes():
+    x0, x1, label = torch.randn(400, 2), torch.randn(400, 2), torch.randint(3, (400,))
+    x1[:, 0] += 4 * label
+    a, b = minibatch_ot(x0, x1, label)
+    assert torch.equal(b, x1) and sorted(a.tolist()) == sorted(x0.tolist())
+    for c in range(3):
+        rows = label == c
+        assert sorted(a[rows].tolist()) == sorted(x0[rows].tolist())
+        alone, _ = minibatch_ot(x0[rows], x1[rows])
+        assert torch.equal(a[rows], alone)
+    assert transport_cost(*minibatch_ot(x0, x1)) < transport_cost(a, b) < transport_cost(x0, x1)
+    with pytest.raises(ValueError, match=r"label must be a tensor of shape \[400\], got \[399\]"):
+        minibatch_ot(x0, x1, label[1:])
+
+
+def test_sampled_pairs_train_between_two_distributions():
+    """From moons to eight Gaussians: the noise need not be normal."""
+    torch.manual_seed(0)
+    loader = SampledPairs(sample_moons, sample_eight_gaussians, batch=128, total=5)
+    assert len(loader) == 5 and all(p.x0.shape == p.x1.shape == (128, 2) and p.label is None for p in loader)
+    net = VectorFieldMLP(2, 32)
+    _, ema = train_flow_matching(net, loader, RF, 400, log_every=0, coupling=minibatch_ot)
+    end = rk4_sampler(ema, sample_moons(1000), steps=20)
+    assert energy_distance(end, sample_eight_gaussians(1000)) < 0.1
+    assert energy_distance(sample_moons(1000), sample_eight_gaussians(1000)) > 0.5
 
 
 def test_straightness_of_known_flows():

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from scipy.stats import energy_distance as scipy_energy_distance
 from sklearn.datasets import make_moons
@@ -12,7 +13,12 @@ from fmlib import (
     dequantise,
     energy_distance,
     estimate,
+    frechet_distance,
     load_digits_flow,
+    nearest_distance,
+    normalized_path_energy,
+    path_energy,
+    sample_checkerboard,
     sample_moons,
     sampling_floor,
     sliced_w2,
@@ -133,3 +139,56 @@ def test_bad_input_is_named(metric):
         wasserstein2(good, good[:4])
     with pytest.raises(TypeError, match="n must be an integer"):
         sample_moons(2.5)
+
+
+def test_checkerboard():
+    x = sample_checkerboard(40_000)
+    square = ((x + 4) / 2).floor().long()
+    assert square.min() == 0 and square.max() == 3 and ((square.sum(1) % 2) == 0).all()
+    share = torch.bincount(4 * square[:, 0] + square[:, 1], minlength=16).double() / len(x)
+    on = share[share > 0]
+    assert len(on) == 8 and (on - 1 / 8).abs().max() < 5 * (0.125 * 0.875 / len(x)) ** 0.5
+    floor = sampling_floor(energy_distance, sample_checkerboard, 1000)
+    assert abs(floor.mean) < 0.02 < energy_distance(sample_checkerboard(1000), sample_moons(1000))
+
+
+def test_frechet_distance_against_its_formula():
+    """On exact moments: whitened points, so that means and covariances are what they should be."""
+    z = torch.randn(500, 3, dtype=torch.float64)
+    z = torch.linalg.solve(torch.linalg.cholesky(torch.cov(z.T)), (z - z.mean(0)).T).T
+    a, b = 2.0 * z, 0.5 * z + torch.tensor([1.0, 0.0, 2.0])
+    assert frechet_distance(a, b) == pytest.approx(5 + 3 * (2.0 - 0.5) ** 2, rel=1e-9)
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+    turn = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64)).Q
+    stretch = z * torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    ca, cb = torch.diag(torch.tensor([1.0, 4.0, 9.0], dtype=torch.float64)), torch.cov((stretch @ turn).T)
+    root = scipy.linalg.sqrtm((ca @ cb).numpy()).real.trace()
+    expected = (ca.trace() + cb.trace()).item() - 2 * root
+    assert frechet_distance(stretch, stretch @ turn) == pytest.approx(expected, rel=1e-6)
+    assert expected != pytest.approx((ca.sqrt() - torch.diag(cb).sqrt().diag()).square().sum().item(), rel=0.05)
+
+
+def test_nearest_distance():
+    grid = torch.cartesian_prod(torch.arange(4.0), torch.arange(4.0))
+    assert nearest_distance(grid, grid) == 0
+    assert nearest_distance(grid + torch.tensor([0.3, 0.4]), grid) == pytest.approx(0.5, rel=1e-6)
+
+
+def test_path_energy_of_known_flows():
+    x0 = torch.randn(400, 2, dtype=torch.float64)
+    scale = x0.square().sum(1).mean().item()
+    # x_t = e^t x_0 has velocity e^t x_0: energy (e^2 - 1) / 2 |x_0|^2, above the squared way (e - 1)^2.
+    assert path_energy(lambda t, x: x, x0) == pytest.approx((math.e**2 - 1) / 2 * scale, rel=1e-3)
+    # x_t = (1 + t) x_0 is straight and optimal: W2^2 is |x_0|^2.
+    optimal = normalized_path_energy(lambda t, x: x / (1 + t[0]), x0, 2 * x0)
+    assert optimal < 1e-3
+    growing = normalized_path_energy(lambda t, x: math.log(2) * x, x0, 2 * x0)
+    assert growing == pytest.approx(math.log(2) * 3 / 2 - 1, rel=1e-2)
+
+
+def test_digits_with_labels():
+    digits = load_digits_flow()
+    x, label = digits.sample_labelled(500)
+    assert x.shape == (500, 64) and label.shape == (500,) and x.abs().max() <= 1
+    nearest = torch.cdist(x, digits.train).argmin(dim=1)
+    assert torch.equal(digits.train_labels[nearest], label)

@@ -1,0 +1,203 @@
+"""Guidance: labels in networks and training, the guided field against its closed form, and clear errors."""
+
+import math
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from fmlib import (
+    GaussianMixture,
+    ResidualMLP,
+    SampledBatches,
+    VectorFieldMLP,
+    cfm_loss,
+    drop_labels,
+    euler_sampler,
+    guided,
+    minibatch_ot,
+    rectified_flow_path,
+    rk4_sampler,
+    train_flow_matching,
+)
+
+RF = rectified_flow_path()
+NETS = [lambda k: VectorFieldMLP(2, 32, num_classes=k), lambda k: ResidualMLP(2, 32, blocks=2, num_classes=k)]
+
+
+def gaussian_model(mean, std, mean_all, std_all, d=2):
+    """model(t, x, label) of two exact fields: class 0, and 1 for "no class"."""
+    one, whole = (
+        GaussianMixture(torch.full((1, d), m, dtype=torch.float64), torch.tensor(s))
+        for m, s in ((mean, std), (mean_all, std_all))
+    )
+
+    def model(t, x, label):
+        return torch.where((label == 0)[:, None], one.velocity(RF, t, x), whole.velocity(RF, t, x))
+
+    return model
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0, 3.0, -0.5])
+def test_guided_gaussian_against_its_closed_form(scale):
+    """CFG between N(0, q^2) and N(0, S^2) ends at std S^(1-s) q^s; the tilted density has another one."""
+    q, whole = 0.5, 1.0
+    model = gaussian_model(0.0, q, 0.0, whole)
+    x0 = torch.randn(4, 2, dtype=torch.float64)
+    end = rk4_sampler(guided(model, 0, scale, null_label=1), x0, steps=200)
+    expected = whole ** (1 - scale) * q**scale
+    torch.testing.assert_close(end, expected * x0, rtol=1e-4, atol=1e-6)
+    tilted = (scale / q**2 + (1 - scale) / whole**2) ** -0.5
+    if scale != 1:
+        assert abs(tilted / expected - 1) > 0.02
+    if scale > 1:  # the wrong twin: the scale counted as Ho & Salimans' w
+        wrong = rk4_sampler(guided(model, 0, 1 + scale, null_label=1), x0, steps=200)
+        assert not torch.allclose(wrong, expected * x0, rtol=0.02)
+
+
+def test_equal_variances_agree_with_the_tilted_density():
+    """With one variance for both, the tilted density is a Gaussian at mu + (s - 1)(mu - mu_all), and CFG reaches it."""
+    x0 = torch.randn(5, 2, dtype=torch.float64)
+    end = rk4_sampler(guided(gaussian_model(0.6, 0.7, 0.1, 0.7), 0, 3.0, null_label=1), x0, steps=200)
+    torch.testing.assert_close(end, 0.7 * x0 + 0.6 + 2 * 0.5, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", NETS)
+def test_networks_take_a_class(make):
+    torch.manual_seed(0)
+    net, x, t = make(3), torch.randn(5, 2), torch.rand(5)
+    label = torch.tensor([0, 1, 2, 3, 0])
+    out = net(t, x, label)
+    assert out.shape == x.shape
+    torch.testing.assert_close(net(t, x), net(t, x, 3))  # no label means "no class"
+    torch.testing.assert_close(out[3], net(t, x)[3])
+    assert not torch.allclose(out[0], net(t, x)[0])
+    for bad, message in ((4, "label must lie in 0 ... 2"), (torch.tensor([0, 1, 2, 0]), r"shape \[5\]"), (-1, "label")):
+        with pytest.raises(ValueError, match=message):
+            net(t, x, bad)
+    with pytest.raises(TypeError, match="label must hold integers"):
+        net(t, x, torch.zeros(5))
+    with pytest.raises(ValueError, match="without num_classes"):
+        make(None)(t, x, label)
+
+
+@pytest.mark.parametrize("make", NETS)
+def test_two_calls_as_one_batch(make):
+    torch.manual_seed(0)
+    net, x = make(3), torch.randn(5, 2)
+    calls = []
+    net.register_forward_hook(lambda *_: calls.append(1))
+    label = torch.tensor([0, 1, 2, 0, 1])
+    with torch.no_grad():
+        v = guided(net, label, 2.5)(torch.tensor(0.3), x)
+        assert len(calls) == 1
+        v_c, v_none = net(torch.full((5,), 0.3), x, label), net(torch.full((5,), 0.3), x)
+    torch.testing.assert_close(v, v_none + 2.5 * (v_c - v_none))
+    assert not torch.allclose(v, v_c + 2.5 * (v_c - v_none))  # the formula for w = 2.5
+    with torch.no_grad():
+        torch.testing.assert_close(guided(net, label, 1.0)(0.3, x), v_c)
+        torch.testing.assert_close(guided(net, label, 0.0)(0.3, x), v_none)
+
+
+def test_interval():
+    model = gaussian_model(1.0, 0.5, 0.0, 1.0)
+    x = torch.randn(4, 2, dtype=torch.float64)
+    t = torch.tensor([0.1, 0.4, 0.6, 0.9], dtype=torch.float64)
+    inside = guided(model, 0, 4.0, interval=(0.3, 0.7), null_label=1)(t, x)
+    full, plain = (guided(model, 0, s, null_label=1)(t, x) for s in (4.0, 1.0))
+    torch.testing.assert_close(inside, torch.stack([plain[0], full[1], full[2], plain[3]]))
+    torch.testing.assert_close(guided(model, 0, 4.0, interval=(0.5, 0.5), null_label=1)(t, x), plain)
+
+
+def test_drop_labels():
+    torch.manual_seed(0)
+    label = torch.randint(3, (20_000,))
+    dropped = drop_labels(label, 0.1, 3)
+    share = (dropped == 3).double().mean().item()
+    assert abs(share - 0.1) < 5 * math.sqrt(0.09 / 20_000)
+    assert torch.equal(dropped[dropped != 3], label[dropped != 3]) and label.max() == 2
+    assert torch.equal(drop_labels(label, 0, 3), label) and (drop_labels(label, 1.0, 3) == 3).all()
+
+
+def two_clumps(n):
+    label = torch.randint(2, (n,))
+    return 0.3 * torch.randn(n, 2) + (2.0 * label - 1)[:, None], label
+
+
+def test_training_with_classes():
+    """Each class ends at its own place, no class at both; a net trained on shuffled labels knows no class."""
+    ends = {}
+    for name, sample in (
+        ("right", two_clumps),
+        ("shuffled", lambda n: (two_clumps(n)[0], torch.randint(2, (n,)))),
+    ):
+        torch.manual_seed(0)
+        net = VectorFieldMLP(2, 32, num_classes=2)
+        loader = SampledBatches(sample, 128, 50)
+        _, ema = train_flow_matching(net, loader, RF, 300, log_every=0, label_dropout=0.2)
+        x0 = torch.randn(400, 2)
+        ends[name] = [euler_sampler(guided(ema, c, 1.0), x0, steps=20).mean(0) for c in (0, 1, 2)]
+    low, high, both = ends["right"]
+    assert (low + 1).abs().max() < 0.15 and (high - 1).abs().max() < 0.15 and both.abs().max() < 0.25
+    assert (ends["shuffled"][0] - ends["shuffled"][1]).abs().max() < 0.3
+
+
+def test_labels_reach_the_model_and_stay_with_their_data():
+    x1, label = two_clumps(64)
+    seen = []
+
+    class Spy(VectorFieldMLP):
+        def forward(self, t, x, label=None):
+            seen.append(label)
+            return super().forward(t, x, label)
+
+    batches = DataLoader(TensorDataset(x1, label), batch_size=64)
+    net = Spy(2, 8, num_classes=2)
+    train_flow_matching(net, batches, RF, 2, log_every=0, label_dropout=0.0, coupling=minibatch_ot)
+    assert torch.equal(seen[0], label)
+    with pytest.raises(ValueError, match="coupling must leave x1 in its order"):
+        train_flow_matching(
+            Spy(2, 8, num_classes=2),
+            batches,
+            RF,
+            2,
+            log_every=0,
+            label_dropout=0.0,
+            coupling=lambda x0, x1, label: (x0, x1.flip(0)),
+        )
+    loss, parts = cfm_loss(net, RF, x1, label=label, return_components=True)
+    assert loss.shape == () and parts["per_sample"].shape == (64,)
+
+
+@pytest.mark.parametrize(
+    "kwargs, error, message",
+    [
+        ({"guidance_scale": math.nan}, ValueError, "guidance_scale must be a finite number, got nan"),
+        ({"guidance_scale": "3"}, TypeError, "guidance_scale must be a finite number, got '3'"),
+        ({"interval": (0.8, 0.2)}, ValueError, "interval must have start <= end"),
+        ({"interval": 0.5}, ValueError, "interval must be a pair"),
+        ({"interval": (0, 1.5)}, ValueError, "interval end"),
+        ({"label": 5}, ValueError, "label must lie in 0 ... 2"),
+        ({"label": torch.tensor([0.0])}, TypeError, "label must hold integers"),
+        ({"label": torch.tensor([0, 1])}, ValueError, r"label must be a number or have shape \[4\]"),
+    ],
+)
+def test_errors_of_guided(kwargs, error, message):
+    arguments = {"label": 1, "guidance_scale": 2.0} | kwargs
+    with pytest.raises(error, match=message):
+        guided(VectorFieldMLP(2, 8, num_classes=3), **arguments)(torch.tensor(0.5), torch.randn(4, 2))
+
+
+def test_errors_of_training_with_classes():
+    loader = SampledBatches(two_clumps, 16, 5)
+    with pytest.raises(ValueError, match="label_dropout must be given for a model with 2 classes"):
+        train_flow_matching(VectorFieldMLP(2, 8, num_classes=2), loader, RF, 5, log_every=0)
+    with pytest.raises(ValueError, match="label_dropout needs a model with classes"):
+        train_flow_matching(VectorFieldMLP(2, 8), loader, RF, 5, log_every=0, label_dropout=0.1)
+    with pytest.raises(ValueError, match="must yield"):
+        only_x = SampledBatches(lambda n: torch.randn(n, 2), 16, 5)
+        train_flow_matching(VectorFieldMLP(2, 8, num_classes=2), only_x, RF, 5, log_every=0, label_dropout=0.1)
+    with pytest.raises(ValueError, match="null_label must be given"):
+        guided(lambda t, x, label: x, 0, 2.0)
+    with pytest.raises(TypeError, match="label must be an integer tensor"):
+        drop_labels(torch.zeros(3), 0.1, 2)
