@@ -18,18 +18,16 @@ from fmlib.conversions import (
 )
 from fmlib.couplings import PairBatches, Pairs, SampledPairs, minibatch_ot, reflow_pairs
 from fmlib.data import (
-    Digits,
     MoonDataset,
     SampledBatches,
-    dequantise,
     eight_gaussians,
-    load_digits_flow,
     moons_mixture,
     sample_checkerboard,
     sample_eight_gaussians,
     sample_moons,
     three_gaussians,
 )
+from fmlib.digits import DigitClassifier, Digits, dequantise, load_digits_flow, train_digit_classifier
 from fmlib.gaussians import EmpiricalDistribution, GaussianMixture
 from fmlib.guidance import drop_labels, guided
 from fmlib.metrics import (

@@ -1,14 +1,13 @@
-"""Toy distributions with independent samples, and scikit-learn's handwritten digits."""
+"""Toy distributions with independent samples."""
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fmlib.checks import check_int, check_tensor
+from fmlib.checks import check_int
 from fmlib.gaussians import GaussianMixture
 
 MOON_STD = 0.1  # noise 0.05 on the unit moons, times the scale 2
@@ -98,47 +97,3 @@ class MoonDataset(SampledBatches):
 
     def __init__(self, batch: int = 512, total: int = 5000):
         super().__init__(sample_moons, batch, total)
-
-
-class Digits(NamedTuple):
-    """Handwritten digits as vectors in [-1, 1]: train [1437, 64] and test [360, 64], with their classes 0-9."""
-
-    train: Tensor
-    train_labels: Tensor
-    test: Tensor
-    test_labels: Tensor
-
-    def sample_train(self, n: int) -> Tensor:
-        """n training digits drawn with replacement, dequantised anew: [n, 64]."""
-        return self.sample_labelled(n)[0]
-
-    def sample_labelled(self, n: int) -> tuple[Tensor, Tensor]:
-        """As `sample_train`, with the classes: ([n, 64], [n])."""
-        i = torch.randint(len(self.train), (n,))
-        return dequantise(self.train[i]), self.train_labels[i]
-
-
-def load_digits_flow(seed: int = 0) -> Digits:
-    """The 1,797 8 x 8 digits of scikit-learn (UCI, Alpaydin & Kaynak 1998), shuffled by `seed`, 80 / 20 split.
-
-    Pixel levels 0 ... 16 become the centres of 17 equal bins of [-1, 1]; see `dequantise`.
-    """
-    from sklearn.datasets import load_digits  # here, because importing scikit-learn takes half a second
-
-    images, labels = load_digits(return_X_y=True)
-    x = (torch.tensor(images, dtype=torch.float32) + 0.5) / 17 * 2 - 1
-    y = torch.tensor(labels)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    train, test = order[:1437], order[1437:]
-    return Digits(x[train], y[train], x[test], y[test])
-
-
-def dequantise(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Spread each pixel level evenly over its bin, of width 2 / 17.
-
-    A density on 17 isolated levels does not exist; one on the spread values does (Theis et al. 2016,
-    arXiv 1511.01844, section 3.1).
-    """
-    check_tensor("x", x)
-    noise = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-    return x + (noise - 0.5) * (2 / 17)

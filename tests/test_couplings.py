@@ -68,7 +68,7 @@ def test_sampled_pairs_train_between_two_distributions():
     """From moons to eight Gaussians: the noise need not be normal."""
     torch.manual_seed(0)
     loader = SampledPairs(sample_moons, sample_eight_gaussians, batch=128, total=5)
-    assert len(loader) == 5 and all(p.x0.shape == p.x1.shape == (128, 2) and p.label is None for p in loader)
+    assert len(loader) == 5 and all(p.x0.shape == p.x1.shape == (128, 2) for p in loader)
     net = VectorFieldMLP(2, 32)
     _, ema = train_flow_matching(net, loader, RF, 400, log_every=0, coupling=minibatch_ot)
     end = rk4_sampler(ema, sample_moons(1000), steps=20)

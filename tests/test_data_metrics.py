@@ -22,6 +22,7 @@ from fmlib import (
     sample_moons,
     sampling_floor,
     sliced_w2,
+    train_digit_classifier,
     wasserstein2,
 )
 
@@ -192,3 +193,13 @@ def test_digits_with_labels():
     assert x.shape == (500, 64) and label.shape == (500,) and x.abs().max() <= 1
     nearest = torch.cdist(x, digits.train).argmin(dim=1)
     assert torch.equal(digits.train_labels[nearest], label)
+
+
+def test_digit_classifier_is_trained_on_real_digits_alone():
+    digits = load_digits_flow(seed=torch.initial_seed() % 1000)
+    classifier = train_digit_classifier(digits)
+    assert classifier.agreement(digits.test, digits.test_labels) >= 0.98
+    assert classifier.agreement(digits.test, digits.test_labels.roll(1)) < 0.3
+    assert classifier.features(digits.test).shape == (360, 64) and not classifier.training
+    upside_down = digits.test.reshape(-1, 8, 8).flip(1).reshape(-1, 64)
+    assert classifier.agreement(upside_down, digits.test_labels) < 0.7
