@@ -225,6 +225,8 @@ class LiveFigure(ipywidgets.VBox):
                 raise TypeError(f"{name} must be an ipywidgets control, got {type(slider).__name__}")
             if not slider.description:
                 slider.description = name  # screen readers read it
+            slider.style.description_width = "initial"  # else long names are cut off
+            slider.layout.width = "420px"
         self.fig, self._update, self.sliders = fig, update, sliders
         self._waiting = False
         self.pictures = 0  # how often it was drawn

@@ -46,7 +46,7 @@ def shift_grid(shift: float = 3.0) -> Grid:
 
     def grid(steps: int) -> Tensor:
         s = 1 - uniform_grid(steps)
-        return 1 - shift * s / (1 + (shift - 1) * s)
+        return (1 - shift * s / (1 + (shift - 1) * s)).clamp(0, 1)  # rounding can leave [0, 1] by 2e-16
 
     return grid
 

@@ -190,7 +190,7 @@ assert error < 1e-3  # RK4, the last of the three
 # | **[05 · ODE solvers](05_ode_solvers.ipynb)** | how many steps, and which solver? |
 # | **[06 · score, ε, v](06_conversions.ipynb)** | how are flows and diffusion models converted? |
 # | **[07 · reflow](07_reflow.ipynb)** | how does one get by with one step? |
-# | 08 · guidance | how does one steer it with a condition? |
+# | **[08 · guidance](08_guidance.ipynb)** | how does one steer it with a condition? |
 # | 09 · production | what is missing from the toy? |
 # | 10 · mock interview | can you say it without notes? |
 #

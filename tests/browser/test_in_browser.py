@@ -218,3 +218,35 @@ def test_reduced_motion_and_dark_theme(browser, site):
     red = int(player.evaluate("p => getComputedStyle(p).color").split("(")[1].split(",")[0])
     assert red > 200  # light ink
     context.close()
+
+
+def test_guidance_slider_in_jupyterlab(page, lab, record_property):
+    """Lesson 08: the slider that needs the kernel changes the picture, key by key; the time it takes is printed."""
+    page.goto(lab.format("08_guidance"))
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    wait_for_kernel(page)
+    for _ in range(4):  # to the first figure; the training further down is not needed
+        page.evaluate("() => jupyterapp.commands.execute('notebook:run-cell-and-select-next')")
+    picture = page.locator(".widget-image").first
+    picture.wait_for()
+    handle = page.locator(".widget-slider .noUi-handle").first
+    assert kernel_says(page, "print('ready')") == "ready"
+    handle.scroll_into_view_if_needed()
+    handle.focus()
+    milliseconds = []
+    for key in ["ArrowRight"] * 12 + ["ArrowLeft"] * 12:
+        before = picture.get_attribute("src")
+        start = time.monotonic()
+        page.keyboard.press(key)
+        page.wait_for_function("old => document.querySelector('.widget-image').src !== old", arg=before, polling="raf")
+        milliseconds.append(1000 * (time.monotonic() - start))
+    milliseconds.sort()
+    record_property("milliseconds_from_key_to_picture", milliseconds)
+    print(f"guidance slider, key to picture: median {milliseconds[12]:.0f} ms, slowest {milliseconds[-1]:.0f} ms")
+    box = handle.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 60, box["y"], steps=20)
+    page.mouse.up()
+    page.wait_for_function("() => Number(document.querySelector('.widget-slider .widget-readout').innerText) > 4")
+    assert page.errors == []
