@@ -20,7 +20,7 @@ site: $(READY)
 	$(BIN)/python tools/site.py $(LESSONS)
 
 bench: $(READY)
-	$(BIN)/python -m pip install --quiet --no-deps flow_matching==1.0.10
+	$(BIN)/python -m pip install --quiet --no-deps flow_matching==1.0.10 torchcfm==1.0.7 POT==0.9.7.post1
 	$(BIN)/python -m pytest -q -n 0 tests/benchmarks
 	$(BIN)/python tests/benchmarks/recipes.py
 	$(BIN)/python tests/benchmarks/sampling.py
