@@ -1,5 +1,6 @@
 """fmlib: the runnable core of the lessons. Noise at t = 0, data at t = 1, models called as model(t, x)."""
 
+from fmlib.bank import interview_cards
 from fmlib.conversions import (
     epsilon_to_score,
     epsilon_to_velocity,
@@ -28,6 +29,7 @@ from fmlib.data import (
     three_gaussians,
 )
 from fmlib.digits import DigitClassifier, Digits, dequantise, load_digits_flow, train_digit_classifier
+from fmlib.dit import SmallDiT
 from fmlib.gaussians import EmpiricalDistribution, GaussianMixture
 from fmlib.guidance import drop_labels, guided
 from fmlib.metrics import (
@@ -47,6 +49,7 @@ from fmlib.metrics import (
 from fmlib.nets import ResidualMLP, SinusoidalTimeEmbed, VectorFieldMLP
 from fmlib.paths import FlowPath, rectified_flow_path, ve_path, vp_cosine_path, vp_linear_path
 from fmlib.player import FlowPlayer, LiveFigure, Panel, density_frames, field_frames
+from fmlib.quiz import check, start
 from fmlib.samplers import (
     CountCalls,
     cosine_grid,

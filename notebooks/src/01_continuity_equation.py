@@ -410,7 +410,75 @@ assert pf["f - g^2 score / 2"] > pf["nothing done"] > 0.1
 
 # %% [markdown]
 # Taken literally, the printed sign is worse than leaving the noise as it is.
+
+# %% [markdown]
+# ## Your turn
 #
+# Replace `return None` by your answer and run the cell. The checker tries random inputs and names the mistake that it recognises.
+
+# %% [markdown]
+# **1. Likelihood along a way (screen, 5 minutes).** Write the rate $\frac{d}{dt}\log p_t(x_t)$ along the way of a particle, given the Jacobians $\partial u_i / \partial x_j$ of the field at the particles: `jacobian` [B, d, d]. Return [B].
+
+
+# %%
+def log_density_rate(jacobian):
+    return None
+
+
+check("log_density_rate", log_density_rate)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# The divergence is the sum of $\partial u_i / \partial x_i$. What happens to the density where the field spreads particles out?
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def log_density_rate(jacobian):
+#     return -jacobian.diagonal(dim1=1, dim2=2).sum(dim=1)
+# ```
+#
+# </details>
+
+# %% [markdown]
+# **2. A field that changes nothing (on-site, 5 minutes).** Given points `x` [B, 2] and the score $\nabla\log p_t$ there, return a field [B, 2] that is not zero and can be added to $u_t$ without changing any $p_t$.
+
+
+# %%
+def swirl(x, score):
+    return None
+
+
+check("swirl", swirl)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# The flux $p\,w$ must be free of divergence. $p\,\nabla\log p = \nabla p$; turn it by 90 degrees.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def swirl(x, score):
+#     return torch.stack([-score[:, 1], score[:, 0]], dim=1)
+# ```
+#
+# </details>
+
+# %% [markdown]
+# ## Interview walkthrough
+#
+# Say your answer aloud before you open a card. Each has the 30-second answer, the usual mistake, and the section that proves it.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+interview_cards("continuity-meaning", "field-unique", "density-along-way", "pf-ode-sign", "pf-ode-derive")
+
+# %% [markdown]
 # ## You can now …
 #
 # 1. derive the equation on a whiteboard: mass in a box, flux through walls, Gauss, "for every box" – four lines;

@@ -313,7 +313,80 @@ assert copies["exact field of 64 points"] > 0.99 and copies["exact field of the 
 # - "The gradients are equal" – in expectation. On a batch they differ by the noise of the targets.
 # - "CFM picks the OT map". It picks the conditional mean $\mathbb E[\dot x_t \mid x_t]$, whatever the coupling. Lipman et al. say themselves (section 4.1) that their *marginal* field is not an optimal transport map.
 # - "A lower CFM loss means a better model" – only on the same data, path and distribution of $t$: the constant depends on all three.
+
+# %% [markdown]
+# ## Your turn
 #
+# Replace `return None` by your answer and run the cell. The checker tries random inputs and names the mistake that it recognises.
+
+# %% [markdown]
+# **1. Write the CFM loss (screen, 8 minutes).** For the straight line, with everything given: `model(t, x)`, `t` [B], `x0` and `x1` [B, d]. Return the loss of the formula, a scalar.
+
+
+# %%
+def my_loss(model, t, x0, x1):
+    return None
+
+
+check("cfm_loss", my_loss)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# `t` needs the shape [B, 1] before it multiplies. The squared norm is a sum over the dimensions, then comes a mean over the batch.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_loss(model, t, x0, x1):
+#     s = t[:, None]
+#     xt = (1 - s) * x0 + s * x1
+#     return (model(t, xt) - (x1 - x0)).square().sum(dim=1).mean()
+# ```
+#
+# </details>
+
+# %% [markdown]
+# **2. The marginal field of a data set (on-site, 12 minutes).** For the straight line and a finite set `data` [N, d], return $u_t(x) = \frac{E[x_1 \mid x_t = x] - x}{1 - t}$ for a number `t` and points `x` [B, d].
+
+
+# %%
+def marginal_field(t, x, data):
+    return None
+
+
+check("marginal_field", marginal_field)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# Given $x_1$, $x_t$ is $\mathcal N(t\,x_1, (1-t)^2 I)$. The posterior weights of the data points are a softmax.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def marginal_field(t, x, data):
+#     log_weight = -torch.cdist(x, t * data).square() / (2 * (1 - t) ** 2)
+#     return (torch.softmax(log_weight, dim=1) @ data - x) / (1 - t)
+# ```
+#
+# </details>
+
+# %% [markdown]
+# ## Interview walkthrough
+#
+# Say your answer aloud before you open a card. Each has the 30-second answer, the usual mistake, and the section that proves it.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+interview_cards(
+    "why-regress-pairs", "cfm-constant", "gradients-minibatch", "marginal-generates", "perfect-fit-memorises"
+)
+
+# %% [markdown]
 # ## You can now …
 #
 # 1. write $u_t(x) = \mathbb E[u_t(x_t\mid z)\mid x_t = x]$ and estimate it with weights $p_t(x\mid x_1)$;

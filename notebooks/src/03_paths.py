@@ -326,7 +326,80 @@ assert 0.005 < difference.max() < 0.02
 # - **"The path is straight, so few steps are enough."** Straight per pair. The table above has both outcomes.
 # - **Scaling VE's noise in the loss.** The path does it already.
 # - **"VE is EDM."** EDM uses $\sigma(t) = t$ and another grid; the log-linear $\sigma$ is SMLD's.
+
+# %% [markdown]
+# ## Your turn
 #
+# Replace `return None` by your answer and run the cell. The checker tries random inputs and names the mistake that it recognises.
+
+# %% [markdown]
+# **1. Write a path (screen, 5 minutes).** Return $x_t$ and the target $u_t$ of the VP-cosine path, both [B, d], for `t` [B], `x0` and `x1` [B, d].
+
+
+# %%
+def cosine_path(t, x0, x1):
+    return None
+
+
+check("cosine_path", cosine_path)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# At $t = 0$ it must be noise. Mind the chain rule.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def cosine_path(t, x0, x1):
+#     angle = torch.pi / 2 * t[:, None]
+#     xt = angle.sin() * x1 + angle.cos() * x0
+#     ut = torch.pi / 2 * (angle.cos() * x1 - angle.sin() * x0)
+#     return xt, ut
+# ```
+#
+# </details>
+
+# %% [markdown]
+# **2. Sample the marginal (on-site, 5 minutes).** The data are $\mathcal N(\text{mean}, \text{std}^2 I)$. Given standard normal numbers `z` [B, d], return samples of $p_t$ at the number `t`. Use `path.alpha(t)` and `path.sigma(t)`, which take a tensor.
+
+
+# %%
+def marginal_sample(path, t, mean, std, z):
+    return None
+
+
+check("marginal_sample", marginal_sample)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# Which adds up for independent parts: standard deviations or variances?
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def marginal_sample(path, t, mean, std, z):
+#     t = torch.tensor(t, dtype=z.dtype)
+#     alpha, sigma = path.alpha(t), path.sigma(t)
+#     return alpha * mean + (alpha**2 * std**2 + sigma**2).sqrt() * z
+# ```
+#
+# </details>
+
+# %% [markdown]
+# ## Interview walkthrough
+#
+# Say your answer aloud before you open a card. Each has the 30-second answer, the usual mistake, and the section that proves it.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+interview_cards("four-paths", "what-is-straight", "same-map", "rf-stable", "ve-start")
+
+# %% [markdown]
 # ## You can now …
 #
 # 1. write $\alpha_t$, $\sigma_t$ and the targets of four paths, and name what is left at their ends;

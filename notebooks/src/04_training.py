@@ -535,7 +535,75 @@ assert spread["stratified"] < 0.7 * spread["uniform"]
 # - **An EMA without warm-up on a short run.** You sample the initial network. The interview sheet's example hides this in another way: it throws the EMA away and samples the last weights.
 # - **A metric without its floor.** "0.03" is good or bad only beside the value of real against real at the same $n$.
 # - **$x_1$ fed where $x_t$ was meant.** It runs without an error, and the loss looks *better* than it can be, as the table above showed.
+
+# %% [markdown]
+# ## Your turn
 #
+# Replace `return None` by your answer and run the cell. The checker tries random inputs and names the mistake that it recognises.
+
+# %% [markdown]
+# **1. One step of the moving average (screen, 2 minutes).** Return the new average from the old `average`, the new `weight` and `decay`.
+
+
+# %%
+def ema(average, weight, decay):
+    return None
+
+
+check("ema", ema)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# With `decay` near 1 the average hardly moves.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def ema(average, weight, decay):
+#     return decay * average + (1 - decay) * weight
+# ```
+#
+# </details>
+
+# %% [markdown]
+# **2. Logit-normal times (screen, 2 minutes).** Turn standard normal numbers `z` [B] into times with location `m` and scale `s`, in the convention of these lessons: a positive `m` leans to the data.
+
+
+# %%
+def logit_normal(z, m, s):
+    return None
+
+
+check("logit_normal", logit_normal)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# The *logit* of $t$ is normal.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def logit_normal(z, m, s):
+#     return torch.sigmoid(m + s * z)
+# ```
+#
+# </details>
+
+# %% [markdown]
+# ## Interview walkthrough
+#
+# Say your answer aloud before you open a card. Each has the 30-second answer, the usual mistake, and the section that proves it.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+interview_cards("write-cfm-loss", "loss-plateau", "ema-why", "time-embedding", "logit-normal-why")
+
+# %% [markdown]
 # ## You can now …
 #
 # 1. write the CFM loss: draw $t$, $x_0$, $x_1$; form $x_t$; regress $u_t$; sum over dimensions, mean over the batch;

@@ -353,7 +353,81 @@ assert rk4_10 < 0.5 * euler_100
 # - **Calling a slope from the root mean square an order.** Use the median.
 # - **A better solver for a bad network.** It converges faster to the wrong place.
 # - **Starting VE at $\mathcal N(0, I)$** (lesson 03).
+
+# %% [markdown]
+# ## Your turn
 #
+# Replace `return None` by your answer and run the cell. The checker tries random inputs and names the mistake that it recognises.
+
+# %% [markdown]
+# **1. Write Heun (screen, 5 minutes).** One step from `t` to `t_next`, both numbers. `model(t, x)` takes a number as time here.
+
+
+# %%
+def heun_step(model, t, t_next, x):
+    return None
+
+
+check("heun", heun_step)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# An Euler step guesses the end. Average the slopes at both ends.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def heun_step(model, t, t_next, x):
+#     dt = t_next - t
+#     v1 = model(t, x)
+#     v2 = model(t_next, x + dt * v1)
+#     return x + dt * (v1 + v2) / 2
+# ```
+#
+# </details>
+
+# %% [markdown]
+# **2. Write a sampler (screen, 5 minutes).** Integrate from $t = 0$ to $t = 1$ with `steps` equal Euler steps, and return the end.
+
+
+# %%
+def my_sampler(model, x0, steps):
+    return None
+
+
+check("euler_sampler", my_sampler)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# `steps` steps have `steps + 1` times. The last call is at `1 - 1 / steps`.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_sampler(model, x0, steps):
+#     x = x0
+#     for i in range(steps):
+#         x = x + model(i / steps, x) / steps
+#     return x
+# ```
+#
+# </details>
+
+# %% [markdown]
+# ## Interview walkthrough
+#
+# Say your answer aloud before you open a card. Each has the 30-second answer, the usual mistake, and the section that proves it.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+interview_cards("orders", "heun-write", "error-budget", "adaptive", "ddim")
+
+# %% [markdown]
 # ## You can now …
 #
 # 1. write the four solvers with one, two, two and four calls, of orders 1, 2, 2 and 4;

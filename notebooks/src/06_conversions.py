@@ -337,7 +337,105 @@ for name, model in {"converted": as_velocity, "wrong twin, time not reversed": w
 # - **"v-prediction" without saying which v.** The velocity, or $\alpha\epsilon - \sigma x_1$.
 # - **"$x_0$-prediction".** In DDPM's papers $x_0$ is the data. Say "data prediction", or $x_1$ here.
 # - **Scores from a reflowed model.** The velocity is fine, the score is not.
+
+# %% [markdown]
+# ## Your turn
 #
+# Replace `return None` by your answer and run the cell. The checker tries random inputs and names the mistake that it recognises.
+
+# %% [markdown]
+# **1. Convert ε to v (screen, 5 minutes).** Given a prediction `eps` of the noise at `xt` [B, d] and `t` [B], return the flow's velocity. `path.alpha(t)`, `path.sigma(t)`, `path.d_alpha(t)`, `path.d_sigma(t)` are [B].
+
+
+# %%
+def eps_to_v(path, t, xt, eps):
+    return None
+
+
+check("eps_to_v", eps_to_v)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# First $\hat x_1$ from $x_t = \alpha\hat x_1 + \sigma\hat\epsilon$, then the derivative of the same line.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def eps_to_v(path, t, xt, eps):
+#     a, s, da, ds = (f(t)[:, None] for f in (path.alpha, path.sigma, path.d_alpha, path.d_sigma))
+#     x1 = (xt - s * eps) / a
+#     return da * x1 + ds * eps
+# ```
+#
+# </details>
+
+# %% [markdown]
+# **2. From data prediction to score (on-site, 5 minutes).** Given a prediction `x1` of the data, return the score $\nabla\log p_t$.
+
+
+# %%
+def x1_to_score(path, t, xt, x1):
+    return None
+
+
+check("x1_to_score", x1_to_score)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# The score of $\mathcal N(\alpha x_1, \sigma^2 I)$ at $x_t$.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def x1_to_score(path, t, xt, x1):
+#     a, s = path.alpha(t)[:, None], path.sigma(t)[:, None]
+#     return (a * x1 - xt) / s**2
+# ```
+#
+# </details>
+
+# %% [markdown]
+# **3. Noise while sampling (on-site, 8 minutes).** One Euler–Maruyama step of the SDE that has the densities of the flow `v`, with diffusion `g` (a number), step `dt` and standard normal `z` [B, d].
+
+
+# %%
+def sde_step(x, v, score, g, dt, z):
+    return None
+
+
+check("sde_step", sde_step)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# The drift is corrected by $\frac12 g^2$ times the score. What is the standard deviation of the noise over `dt`?
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def sde_step(x, v, score, g, dt, z):
+#     return x + (v + 0.5 * g**2 * score) * dt + g * dt**0.5 * z
+# ```
+#
+# </details>
+
+# %% [markdown]
+# ## Interview walkthrough
+#
+# Say your answer aloud before you open a card. Each has the 30-second answer, the usual mistake, and the section that proves it.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+interview_cards("conversions", "score-velocity", "rf-sde", "where-conversion-fails", "two-vs")
+
+# %% [markdown]
 # ## You can now …
 #
 # 1. solve the 2 × 2 system for any pair, and add the score by Tweedie;

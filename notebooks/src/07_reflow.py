@@ -293,7 +293,7 @@ for name, coupling in couplings.items():
 assert by_class["pairing within classes"] < 0.3 * by_class["pairing across classes"]
 
 # %% [markdown]
-# Who uses it
+# ## Who uses it
 #
 # InstaFlow is reflow *and* distillation, a student trained to jump where the teacher walks (Liu et al. 2023). SD3-Turbo and FLUX-schnell, which the interview sheet lists, are **not** reflow: they are made by latent adversarial diffusion distillation (Sauer et al. 2024; the model card of FLUX-schnell).
 #
@@ -302,7 +302,78 @@ assert by_class["pairing within classes"] < 0.3 * by_class["pairing across class
 # - **"One step of a straight path is exact."** Of a straight *flow*. The 1-rectified flow has straight pairs and a bent flow.
 # - **Scores after reflow.** The coupling is no longer independent: the conversion to a score is wrong (lesson 06).
 # - **Judging by 1-step quality alone.** Look at the drift too.
+
+# %% [markdown]
+# ## Your turn
 #
+# Replace `return None` by your answer and run the cell. The checker tries random inputs and names the mistake that it recognises.
+
+# %% [markdown]
+# **1. Write reflow's pairs (screen, 5 minutes).** Return the pair (noise, end of the flow), with `steps` Euler steps. `model(t, x)` takes a number as time here.
+
+
+# %%
+def my_reflow(model, x0, steps):
+    return None
+
+
+check("reflow", my_reflow)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# Keep `x0` as it was.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_reflow(model, x0, steps):
+#     x1 = x0.clone()
+#     for i in range(steps):
+#         x1 = x1 + model(i / steps, x1) / steps
+#     return x0, x1
+# ```
+#
+# </details>
+
+# %% [markdown]
+# **2. W2 on a line (on-site, 5 minutes).** Two sets of equally many numbers, `a` and `b` [N]. Return their Wasserstein-2 *distance*.
+
+
+# %%
+def w2(a, b):
+    return None
+
+
+check("w2_line", w2)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# On a line the best pairing is by rank.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def w2(a, b):
+#     return (a.sort().values - b.sort().values).square().mean().sqrt()
+# ```
+#
+# </details>
+
+# %% [markdown]
+# ## Interview walkthrough
+#
+# Say your answer aloud before you open a card. Each has the 30-second answer, the usual mistake, and the section that proves it.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+interview_cards("reflow-what", "reflow-theorem", "one-step-collapse", "straight-is-not-ot", "ot-classes")
+
+# %% [markdown]
 # ## You can now …
 #
 # 1. explain the collapse: at $t = 0$ the mean direction points to the mean of the data;

@@ -360,7 +360,76 @@ assert by_shift[3.0][1] > by_shift[1.0][1]
 # - **Forgetting to drop labels.** Without label dropout the "no class" input is never trained, and $v_\varnothing$ is arbitrary.
 # - **A large scale because it looks sharper.** Agreement is 100 % long before the distance to real data has doubled.
 # - **Twice the price.** Guidance doubles the work of a step. Where only one field is needed, call only that one (`interval`).
+
+# %% [markdown]
+# ## Your turn
 #
+# Replace `return None` by your answer and run the cell. The checker tries random inputs and names the mistake that it recognises.
+
+# %% [markdown]
+# **1. Write classifier-free guidance (screen, 5 minutes).** The guided velocity with scale `s`, where $s = 1$ is no guidance. `model(t, x, label)`; `label` [B] are integers, the integer `null` means "no class".
+
+
+# %%
+def my_cfg(model, t, x, label, null, s):
+    return None
+
+
+check("cfg", my_cfg)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# `torch.full_like(label, null)` makes the labels of the second call.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_cfg(model, t, x, label, null, s):
+#     v_none = model(t, x, torch.full_like(label, null))
+#     return v_none + s * (model(t, x, label) - v_none)
+# ```
+#
+# </details>
+
+# %% [markdown]
+# **2. The width that guidance gives (research, 8 minutes).** Centred Gaussians: all data have the standard deviation `S`, the class has `q`. Return the standard deviation of the guided samples at scale `s`.
+
+
+# %%
+def cfg_std(S, q, s):
+    return None
+
+
+check("cfg_std", cfg_std)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# $v = x\,\frac{d}{dt}\log\operatorname{std}_t$ for each; guidance mixes the two.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def cfg_std(S, q, s):
+#     return S ** (1 - s) * q**s
+# ```
+#
+# </details>
+
+# %% [markdown]
+# ## Interview walkthrough
+#
+# Say your answer aloud before you open a card. Each has the 30-second answer, the usual mistake, and the section that proves it.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+interview_cards("cfg-formula", "cfg-training", "cfg-samples-what", "cfg-scale-effect", "copies-check")
+
+# %% [markdown]
 # ## You can now …
 #
 # 1. write CFG in one line, and train its network with label dropout;

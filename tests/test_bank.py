@@ -1,0 +1,129 @@
+"""The question bank: its size, its links to the cells that prove it, and clear errors; and the lessons' exercises."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import fmlib
+from fmlib.bank import LESSONS, LEVELS, BankError, Question, card, interview_cards, load, questions
+from fmlib.quiz import EXERCISES, examine
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = {n: ROOT / "notebooks" / "src" / f"{name}.py" for n, name in LESSONS.items()}
+BANK = questions()
+WITH_EXERCISES = [n for n, path in SOURCES.items() if path.exists() and "## Your turn" in path.read_text("utf-8")]
+
+
+def sections(lesson: int) -> dict[str, str]:
+    """Heading -> text of a lesson's sections."""
+    parts = re.split(r"^# ## (.+)$", SOURCES[lesson].read_text("utf-8"), flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_the_bank_covers_what_it_should():
+    assert len(BANK) >= 80
+    assert all(sum(q.lesson == n for q in BANK.values()) >= 6 for n in range(9))
+    assert all(sum(q.level == level for q in BANK.values()) >= 10 for level in LEVELS)
+    assert all(len(q.answer.split()) <= 100 for q in BANK.values()), "30 seconds are about 90 words"
+    musts = " ".join(i for i, q in BANK.items() if q.must)
+    for topic in (
+        "unique",
+        "conversion",
+        "rf-stable",
+        "reflow-theorem",
+        "cfg-formula",
+        "logit-normal",
+        "orders",
+        "convention",
+    ):
+        assert topic in musts, topic
+
+
+@pytest.mark.parametrize("name", BANK)
+def test_links_lead_to_a_section_with_code(name):
+    lesson, _, heading = BANK[name].proof.partition("#")
+    found = sections(int(lesson))
+    assert heading in found, f"no section {heading!r} in lesson {lesson}"
+    if heading not in ("Who uses it", "The formula", "The convention", "The two functions"):
+        assert "\n# %%\n" in found[heading], f"the section {heading!r} runs nothing"
+    assert "<details>" in card(BANK[name]) and BANK[name].ask.split()[0] in card(BANK[name])
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            ("level: screen", "level: easy"),
+            r"line 2 \(one\): level must be one of screen, on-site, research, got 'easy'",
+        ),
+        (("ask: A question?", "ask: 3"), r"line 2 \(one\): ask must be of type str, got 3"),
+        (("lesson: 1", "lesson: 77"), r"line 2 \(one\): lesson must be 0 to 9, got 77"),
+        (("  why: Because.\n", ""), r"line 2 \(one\): the field 'why' is missing"),
+        (("why:", "wy:"), r"line 2 \(one\): unknown field 'wy'"),
+        (("ask: A question?", "ask: a: b"), "line 5: not YAML"),
+        (("ask: A question?", 'ask: ""'), r"line 2 \(one\): ask is empty"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named_with_its_line(tmp_path, change, message):
+    entry = (
+        "# a comment\n- id: one\n  lesson: 1\n  level: screen\n  ask: A question?\n  answer: An answer.\n"
+        "  wrong: Nothing.\n  why: Because.\n  proof: 01#From the box to a point\n"
+    )
+    file = tmp_path / "bank.yaml"
+    file.write_text(entry, encoding="utf-8")
+    assert load(file, Question)[0].id == "one"
+    assert change[0] in entry
+    file.write_text(entry.replace(*change), encoding="utf-8")
+    with pytest.raises(BankError, match=message):
+        load(file, Question)
+
+
+def test_no_object_is_built_from_the_file(tmp_path):
+    file = tmp_path / "bank.yaml"
+    file.write_text("- !!python/object/apply:os.getcwd []\n", encoding="utf-8")
+    with pytest.raises(BankError, match="line 1"):
+        load(file, Question)
+
+
+def test_unknown_card():
+    with pytest.raises(ValueError, match="ids must be ids of the question bank, got 'no-such'"):
+        interview_cards("no-such")
+
+
+def exercises(lesson: int) -> list[tuple[str, str]]:
+    """(name of the exercise, text of its folded solution), in their order."""
+    text = SOURCES[lesson].read_text("utf-8")
+    names = re.findall(r'^check\("(\w+)", \w+\)$', text, flags=re.M)
+    solutions = re.findall(r"^# ```python\n((?:#.*\n)+?)# ```\n#\n# </details>", text, flags=re.M)
+    assert len(names) == len(solutions) >= 2
+    return [(name, re.sub(r"^# ?", "", code, flags=re.M)) for name, code in zip(names, solutions, strict=True)]
+
+
+@pytest.mark.parametrize("lesson", WITH_EXERCISES)
+def test_the_printed_solutions_are_right(lesson):
+    """Pasted into the stub's place: the exercise cells need nothing but the lesson's imports."""
+    for name, code in exercises(lesson):
+        namespace = {"torch": torch} | {n: getattr(fmlib, n) for n in dir(fmlib) if not n.startswith("_")}
+        exec(code, namespace)
+        function = namespace[re.match(r"def (\w+)", code)[1]]
+        assert examine(name, function).state == "right", name
+
+
+@pytest.mark.parametrize("lesson", WITH_EXERCISES)
+def test_nothing_is_attempted_in_the_stored_lessons(lesson):
+    cells = json.loads((ROOT / "notebooks" / f"{LESSONS[lesson]}.ipynb").read_text("utf-8"))["cells"]
+    said = [
+        "".join(output.get("text", ""))
+        for cell in cells
+        if re.search(r'^check\("', "".join(cell["source"]), flags=re.M)
+        for output in cell["outputs"]
+    ]
+    assert len(said) >= 2 and set(said) == {"Not attempted yet.\n"}
+
+
+def test_every_exercise_is_in_a_lesson():
+    assert WITH_EXERCISES == list(range(1, 9))
+    assert sorted(name for lesson in WITH_EXERCISES for name, _ in exercises(lesson)) == sorted(EXERCISES)
