@@ -1,0 +1,404 @@
+"""The training engine: config errors, exact resume, checkpoints that survive, several processes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from fmlib import cfm_loss, load_digits_flow
+from fmlib.train import (
+    N_TRAIN,
+    RunError,
+    Shards,
+    TrainConfig,
+    check_gradient,
+    load_ema,
+    main,
+    read_arguments,
+    read_checkpoint,
+    train,
+    write_atomically,
+)
+
+TINY = {"hidden": 16, "steps": 12, "batch": 16, "save_every": 4, "log_every": 0, "device": "cpu"}
+DIGITS = {**TINY, "data": "digits", "network": "dit", "blocks": 1, "label_dropout": 0.5, "checkpointing": True}
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_at(step):
+    def callback(now, loss):
+        if now == step:
+            raise Killed
+
+    return callback
+
+
+def same(a, b):
+    """Equal bits in two networks?"""
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def names(folder):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def python(*arguments, processes=0, timeout=100):
+    """Run python, or torchrun with several processes, in a group of its own that is gone at the end."""
+    run = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes else []
+    child = subprocess.Popen(
+        [sys.executable, *run, *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = child.communicate(timeout=timeout)
+    finally:
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        child.wait()
+    return child.returncode, output
+
+
+def script(folder, name, text):
+    (folder / name).write_text("from fmlib.train import *\nimport torch, os, sys, json\n" + textwrap.dedent(text))
+    return folder / name
+
+
+# --- the config
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ({"stpes": 5}, ValueError, "unknown key 'stpes' .value 5.: did you mean 'steps'"),
+        ({"zzz": 5}, ValueError, "unknown key 'zzz'.*expected one of data, path"),
+        ({"data": "moon"}, ValueError, "data must be one of moons, eight_gaussians, checkerboard, digits, got 'moon'"),
+        ({"precision": 16}, ValueError, "precision must be one of fp32, bf16, fp16, got 16"),
+        ({"t_dist": ["uniform"]}, ValueError, "t_dist must be one of"),
+        ({"steps": "5"}, TypeError, "steps must be an integer of at least 2, got '5'"),
+        ({"steps": 1}, ValueError, "steps must be an integer of at least 2, got 1"),
+        ({"lr": "high"}, TypeError, "lr must be a finite number above 0, got 'high'"),
+        ({"lr": 0}, ValueError, "lr must be a finite number above 0, got 0"),
+        ({"ema_decay": 1.0}, ValueError, "ema_decay must be below 1"),
+        ({"out": 3}, TypeError, "out must be the name of a folder, got 3"),
+        ({"checkpointing": 1}, TypeError, "checkpointing must be true or false, got 1"),
+        ({"checkpointing": True}, ValueError, "checkpointing needs network = 'dit'.*network = 'mlp'"),
+        ({"network": "dit"}, ValueError, "network = 'dit' needs data = 'digits', got data = 'moons'"),
+        ({"label_dropout": 0.1}, ValueError, "label_dropout needs data = 'digits', got data = 'moons'"),
+        ({"data": "digits", "label_dropout": 2}, ValueError, "label_dropout must be .* at most 1, got 2"),
+        ({"data": "digits", "batch": 2000}, ValueError, "batch must be at most 1437 for data = 'digits', got 2000"),
+        ([1], TypeError, "config must be an object of keys and values, got list"),
+    ],
+)
+def test_config_errors_name_the_key(values, error, message):
+    with pytest.raises(error, match=message):
+        TrainConfig.from_dict(values)
+
+
+def test_the_command_line_wins_over_the_file(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"data": "digits", "steps": 7, "label_dropout": 0.1}))
+    config = read_arguments([str(file), "--steps", "9", "--save-every", "3", "--label_dropout", "null"])
+    assert (config.data, config.steps, config.save_every, config.label_dropout) == ("digits", 9, 3, None)
+    for arguments, message in (
+        (["--steps"], "pairs --key value"),
+        (["--steps", "9", "3"], "pairs --key value"),
+        ([str(tmp_path / "none.json")], "config must be a JSON file.*No such file"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_arguments(arguments)
+    file.write_text("{'steps': 7}")
+    with pytest.raises(ValueError, match="config must be a JSON file"):
+        read_arguments([str(file)])
+
+
+def test_the_command_line_reports_errors_without_a_traceback(tmp_path, capsys):
+    assert main(["--stepz", "9"]) == 2
+    assert "did you mean 'steps'" in capsys.readouterr().err
+    assert main(["--precision", "fp16", "--device", "cpu", "--out", str(tmp_path)]) == 1
+    assert "precision must be 'fp32' or 'bf16' on a CPU" in capsys.readouterr().err
+    assert main(["--check-gradient"]) == 1
+    assert "torchrun --nproc_per_node=2" in capsys.readouterr().err
+    assert main(["--help"]) == 0 and "label_dropout" in capsys.readouterr().out
+
+
+# --- one process
+
+
+def test_it_learns_and_leaves_a_network_to_sample_from(tmp_path):
+    run = train(TrainConfig(**{**TINY, "steps": 300, "batch": 64, "save_every": 100, "out": str(tmp_path)}))
+    assert len(run.losses) == 300 and sum(run.losses[-50:]) < 0.8 * sum(run.losses[:50])
+    assert names(tmp_path) == ["step_000100.pt", "step_000200.pt", "step_000300.pt"]
+    assert same(load_ema(str(tmp_path)), run.ema) and not same(run.model, run.ema)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TINY,
+        {**TINY, "data": "checkerboard", "path": "vp_linear", "t_dist": "logitnormal", "precision": "bf16"},
+        {**TINY, "data": "digits", "network": "residual", "batch": 500},  # 2 steps an epoch
+        DIGITS,
+    ],
+    ids=["moons", "bf16", "epochs", "dit"],
+)
+def test_a_killed_run_continues_bit_for_bit(tmp_path, config):
+    whole = train(TrainConfig(**config, out=str(tmp_path / "whole")))
+    out = str(tmp_path / "killed")
+    for step in (7, 10):
+        with pytest.raises(Killed):
+            train(TrainConfig(**config, out=out), killed_at(step))
+    resumed = train(TrainConfig(**config, out=out))
+    assert resumed.losses == whole.losses and same(resumed.model, whole.model) and same(resumed.ema, whole.ema)
+    assert train(TrainConfig(**config, out=out)).losses == whole.losses  # nothing left to do
+
+
+@pytest.mark.parametrize("part", ["rng", "optimizer", "scheduler", "ema", "model"])
+def test_every_part_of_a_checkpoint_is_needed(tmp_path, part):
+    """The wrong twin of the test above: without one of the parts the continuation differs."""
+    config = TrainConfig(**TINY, out=str(tmp_path))
+    whole = train(config)
+    late, early = (read_checkpoint(tmp_path / f"step_{step:06d}.pt") for step in (8, 4))
+    write_atomically({**late, part: early[part]}, tmp_path / "step_000008.pt")
+    (tmp_path / "step_000012.pt").unlink()
+    resumed = train(config)
+    assert not (resumed.losses == whole.losses and same(resumed.model, whole.model) and same(resumed.ema, whole.ema))
+
+
+def test_more_steps_continue_a_finished_run(tmp_path):
+    config = TrainConfig(**TINY, out=str(tmp_path))
+    first = train(config)
+    longer = train(TrainConfig(**{**TINY, "steps": 20}, out=str(tmp_path)))
+    assert longer.losses[:12] == first.losses and len(longer.losses) == 20
+    assert names(tmp_path) == ["step_000012.pt", "step_000016.pt", "step_000020.pt"]  # the last three
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
+    config = TrainConfig(**TINY, out=str(tmp_path))
+    calls = []
+
+    def broken(*args, **kwargs):
+        calls.append(1)
+        return cfm_loss(*args, **kwargs) * (float("nan") if len(calls) == 6 else 1)
+
+    monkeypatch.setattr("fmlib.train.cfm_loss", broken)
+    with pytest.raises(FloatingPointError, match="the loss became nan at step 6 of 12"):
+        train(config)
+    assert names(tmp_path) == ["step_000004.pt"]
+
+
+# --- checkpoints
+
+
+def test_another_run_is_not_overwritten(tmp_path):
+    train(TrainConfig(**TINY, out=str(tmp_path)))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(RunError, match="checkpoints of another run: lr = 0.004 there and 0.001 here; seed = 0 .* 1"):
+        train(TrainConfig(**TINY, lr=1e-3, seed=1, out=str(tmp_path)))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def damage(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-1000]), "File is not a zip file"),
+        (lambda path: path.write_bytes(b""), "File is not a zip file"),
+        (damage, "damaged|not readable"),
+        (lambda path: torch.save({"weights": torch.ones(2)}, path), "not a checkpoint of fmlib.train"),
+        (lambda path: torch.save(TrainConfig(), path), "Weights only load failed"),  # a pickled object
+        (lambda path: path.write_bytes((path.parent / "step_000004.pt").read_bytes()), "it holds step 4"),
+    ],
+    ids=["truncated", "empty", "flipped bit", "other program", "pickle", "renamed"],
+)
+def test_a_bad_checkpoint_is_refused_and_the_one_before_used(tmp_path, capsys, spoil, reason):
+    config = TrainConfig(**TINY, out=str(tmp_path))
+    whole = train(config)
+    last = tmp_path / "step_000012.pt"
+    spoil(last)
+    spoiled = last.read_bytes()
+    capsys.readouterr()
+    resumed = train(config)
+    printed = capsys.readouterr().out
+    assert "step_000012.pt is not used: " in printed and "resumed from" in printed and "step_000008.pt" in printed
+    assert re.search(reason, printed)
+    assert resumed.losses == whole.losses and same(resumed.model, whole.model)
+    assert (tmp_path / "step_000012.pt.refused").read_bytes() == spoiled  # moved aside, not deleted
+
+
+def test_a_kill_while_writing_leaves_the_old_checkpoint(tmp_path):
+    """Killed between writing and renaming; the wrong twin, killed while it writes in place, loses the checkpoint."""
+    path = tmp_path / "step_000004.pt"
+    state = {"format": "fmlib.train 1", "step": 4, "weights": torch.zeros(1000)}
+    write_atomically(state, path)
+    code = script(
+        tmp_path,
+        "kill.py",
+        """
+        state = {"format": "fmlib.train 1", "step": 4, "weights": torch.ones(1000)}
+        os.replace = lambda *_: os._exit(9)
+        write_atomically(state, Path(sys.argv[1]))
+        """,
+    )
+    assert python(code, path)[0] == 9
+    assert read_checkpoint(path)["weights"].sum() == 0 and (tmp_path / "step_000004.pt.tmp").exists()
+    write_atomically({**state, "weights": torch.ones(1000)}, path)  # what is left does not disturb the next writer
+    assert read_checkpoint(path)["weights"].sum() == 1000 and names(tmp_path) == ["kill.py", "step_000004.pt"]
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ValueError, match="not readable"):
+        read_checkpoint(path)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs the device /dev/full")
+def test_a_full_disk(tmp_path, capsys):
+    """/dev/full answers every write with ENOSPC; here it stands in for the temporary file of step 8."""
+    (tmp_path / "step_000008.pt.tmp").symlink_to("/dev/full")
+    arguments = [str(a) for key, value in {**TINY, "out": tmp_path}.items() for a in (f"--{key}", value)]
+    assert main(arguments) == 1
+    printed = capsys.readouterr().err
+    assert "step_000008.pt could not be written: the disk is full. The checkpoints before it are intact" in printed
+    assert names(tmp_path) == ["step_000004.pt"] and read_checkpoint(tmp_path / "step_000004.pt")["step"] == 4
+    assert main(arguments) == 0 and "step_000012.pt" in names(tmp_path)
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(RunError, match="step_000004.pt could not be written: (File exists|Not a directory)"):
+        train(TrainConfig(**TINY, out=str(tmp_path / "file")))
+    assert (tmp_path / "file").read_text() == "not a folder"
+
+
+# --- several processes
+
+
+def test_the_parts_of_a_batch_do_not_overlap():
+    config = TrainConfig(**{**DIGITS, "batch": 500})
+    ranks = [Shards(config, rank, 2) for rank in range(2)]
+    for epoch in range(2):
+        rows = torch.cat([shards.rows(2 * epoch + i) for i in range(2) for shards in ranks])
+        assert len(rows) == len(rows.unique()) == 1000
+    assert len(load_digits_flow().train) == N_TRAIN
+    assert not torch.equal(ranks[0].rows(0), ranks[0].rows(2))  # another epoch, another order
+    one = Shards(config, 0, 1)  # how many processes there are does not change the global batch
+    assert torch.equal(one.rows(3), torch.cat([shards.rows(3) for shards in ranks]))
+    drawn = [Shards(TrainConfig(**TINY), rank, 2).batch(0)[0] for rank in (0, 1, 0)]
+    assert not torch.isin(drawn[0], drawn[1]).any() and torch.equal(drawn[0], drawn[2])
+
+
+def test_two_processes_train_and_average_gradients(tmp_path):
+    """DDP and FSDP in one job: equal weights on both ranks, whole tensors in the file, the gradient of one process."""
+    code = script(
+        tmp_path,
+        "work.py",
+        f"""
+        folder, tiny, digits = sys.argv[1], {TINY!r}, {DIGITS!r}
+
+        def weights(run):
+            parameters = [p.detach() for p in run.model.parameters()]
+            return torch.cat([(p.full_tensor() if hasattr(p, "full_tensor") else p).flatten() for p in parameters])
+
+        def work(parallel):
+            config = TrainConfig(**digits, parallel=parallel, out=f"{{folder}}/{{parallel}}")
+            first, again = weights(train(config)), weights(train(config))  # the second reads what the first wrote
+            assert torch.equal(first, again), "a checkpoint changed the weights"
+            every = [torch.empty_like(first) for _ in range(2)]
+            dist.all_gather(every, first)
+            assert torch.equal(*every), "the ranks differ"
+            right, wrong = check_gradient(TrainConfig(**digits, parallel=parallel))
+            assert right < 1e-6 and wrong > 1e-2, (right, wrong)
+
+        work("ddp")
+        work("fsdp")
+        try:
+            train(TrainConfig(**{{**tiny, "batch": 15}}, out=folder))
+        except RunError as error:
+            assert "batch = 15, 2 processes" in str(error)
+        else:
+            raise AssertionError("an odd batch was taken")
+        leave()
+        """,
+    )
+    status, output = python(code, tmp_path, processes=2)
+    assert status == 0, output
+    assert output.count("resumed from") == 2  # rank 0 alone speaks
+    for parallel in ("ddp", "fsdp"):
+        state = read_checkpoint(tmp_path / parallel / "step_000012.pt")
+        assert state["world"] == 2 and all(isinstance(x, torch.Tensor) for x in state["model"].values())
+        for rng in state["rng"].values():
+            assert len(rng) == 2 and not torch.equal(*rng)
+        assert load_ema(str(tmp_path / parallel))(0.5, torch.randn(3, 64), 1).shape == (3, 64)
+    with pytest.raises(RunError, match="was written by 2 processes, got 1 now"):
+        train(TrainConfig(**DIGITS, out=str(tmp_path / "ddp")))
+    # DDP and FSDP do the same arithmetic, up to the order of sums
+    ddp, fsdp = (read_checkpoint(tmp_path / p / "step_000012.pt")["losses"] for p in ("ddp", "fsdp"))
+    torch.testing.assert_close(ddp, fsdp, rtol=1e-4, atol=0)
+
+
+def test_a_killed_rank_ends_the_job_and_the_next_start_resumes(tmp_path):
+    code = script(
+        tmp_path,
+        "work.py",
+        f"""
+        def callback(step, loss):
+            if step == int(sys.argv[2]) and dist.get_rank() == 1:
+                os.kill(os.getpid(), 9)
+        writes = []
+        import fmlib.train as engine
+        write = engine.write_atomically
+        engine.write_atomically = lambda state, path: (writes.append(path), write(state, path))
+        train(TrainConfig(**{TINY!r}, out=sys.argv[1]), callback)
+        print(f"rank {{dist.get_rank()}} wrote {{len(writes)}}")
+        leave()
+        """,
+    )
+    killed = tmp_path / "killed"
+    status, output = python(code, killed, 7, processes=2)
+    assert status != 0 and "Signal 9 (SIGKILL)" in output
+    assert names(killed) == ["step_000004.pt"]
+    for folder, message in ((killed, "rank 0 wrote 2"), (tmp_path / "whole", "rank 0 wrote 3")):
+        status, output = python(code, folder, 0, processes=2)
+        assert status == 0 and message in output and "rank 1 wrote 0" in output, output
+    resumed, whole = (read_checkpoint(folder / "step_000012.pt") for folder in (killed, tmp_path / "whole"))
+    assert torch.equal(resumed["losses"], whole["losses"])
+    assert all(torch.equal(resumed["ema"][name], weight) for name, weight in whole["ema"].items())
+
+
+def test_the_gradient_check_of_the_command_line():
+    status, output = python("-m", "fmlib.train", "--check-gradient", "--device", "cpu", processes=2)
+    assert status == 0, output
+    assert "gradient of 2 processes against one: relative difference" in output and "wrong twin" in output
+    with pytest.raises(RunError, match="start it with torchrun"):
+        check_gradient(TrainConfig(device="cpu"))
+
+
+# --- GPU
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_low_precision_on_a_gpu(tmp_path, precision):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU: low precision there is not tested on this machine")
+    config = {**DIGITS, "device": "cuda", "precision": precision, "steps": 40, "lr": 1e-3}
+    run = train(TrainConfig(**config, out=str(tmp_path)))
+    assert sum(run.losses[-10:]) < sum(run.losses[:10])
+    assert train(TrainConfig(**config, out=str(tmp_path))).losses == run.losses
