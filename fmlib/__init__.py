@@ -1,6 +1,7 @@
 """fmlib: the runnable core of the lessons. Noise at t = 0, data at t = 1, models called as model(t, x)."""
 
-from fmlib.bank import interview_cards
+from fmlib.bank import cheat_sheet, claims_table, interview_cards
+from fmlib.conventions import CONVENTIONS, Convention, adapt
 from fmlib.conversions import (
     epsilon_to_score,
     epsilon_to_velocity,

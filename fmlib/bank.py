@@ -160,7 +160,8 @@ def link(proof: str) -> str:
         file, _, name = proof.partition("::")
         return f"`{name}` in [{file}](../{file})"
     number, _, heading = proof.partition("#")
-    return f"[lesson {number}, {heading}]({LESSONS[int(number)]}.ipynb#{heading.replace(' ', '-')})"
+    anchor = heading.replace(" ", "-").replace('"', "%22")
+    return f"[lesson {number}, {heading}]({LESSONS[int(number)]}.ipynb#{anchor})"
 
 
 def card(question: Question) -> str:
@@ -191,6 +192,11 @@ def interview_cards(*ids: str) -> None:
         if i not in bank:
             raise ValueError(f"ids must be ids of the question bank, got {i!r}")
     display(Markdown("\n\n".join(card(bank[i]) for i in ids)))
+
+
+def cheat_sheet() -> None:
+    """Show the sheet: every formula on one page, each line with a link to the section that proves it."""
+    display(Markdown((TEXTS / "cheat_sheet.md").read_text(encoding="utf-8")))
 
 
 def claims_table() -> None:

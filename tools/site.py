@@ -21,6 +21,7 @@ import ziamath
 from fontTools import subset
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
+from nbformat.v4 import new_markdown_cell, new_notebook
 from pygments.formatters import HtmlFormatter
 from render import NOTEBOOKS, WIDGET_VIEW, clean, read_text
 from traitlets.config import Config
@@ -52,6 +53,18 @@ math { font-size: 1.06em; font-family: "Lesson Math", "STIX Two Math", "Cambria 
 math[display=block] { margin: 1em 0; overflow-x: auto; overflow-y: hidden; }
 .jp-InputPrompt, .jp-OutputPrompt, .prompt { display: none; }
 @media print { nav, .fm-row { display: none; } }
+"""
+# Two printed pages, A4 or letter.
+SHEET_CSS = """
+@page { margin: 9mm 10mm; }
+main { max-width: 900px; }
+@media print { :root { color-scheme: light; }
+  body { font-size: 13px; line-height: 1.42; max-width: none; padding: 0; }
+  h1 { font-size: 19px; margin: 0 0 6px; } p { margin: 8px 0; } a { color: #0060a0; text-decoration: none; }
+  .highlight { break-before: page; }
+  pre { font-size: 11.5px; line-height: 1.35; padding: 4px 8px; white-space: pre-wrap; }
+  p:has(+ .highlight) { display: none; }
+  table { font-size: 12.5px; } th, td { padding: 2px 9px; } .table { margin: 6px 0; break-inside: avoid; } }
 """
 
 MOUNT = """
@@ -153,13 +166,28 @@ def to_mathml(page: str) -> str:
     return "".join(piece if i % 2 else formula.sub(convert, piece) for i, piece in enumerate(pieces))
 
 
+def to_html(notebook) -> tuple[str, str]:
+    """The style element with the page's math font, and the notebook's body with links between the pages."""
+    body, _ = HTMLExporter(template_name="basic", config=HIDE_INPUT).from_notebook_node(notebook)
+    body = re.sub(r'href="([^"]+)\.ipynb', r'href="\1.html', body)
+    body = re.sub(r'<a href="\.\./[^"]*">(.*?)</a>', r"\1", body)  # the tests are not on the site
+    body = to_mathml(body)
+    font = f"<style>{math_font(body)}</style>"
+    return font, body.replace("<table", '<div class="table"><table').replace("</table>", "</table></div>")
+
+
+def sheet_page() -> str:
+    """fmlib's cheat sheet, which prints on two pages."""
+    text = (ROOT / "fmlib" / "texts" / "cheat_sheet.md").read_text(encoding="utf-8")
+    font, body = to_html(new_notebook(cells=[new_markdown_cell("# Flow matching on two pages\n\n" + text)]))
+    nav = '<nav><a href="index.html">all lessons</a></nav>'
+    return page("Flow matching on two pages", f"{font}<style>{SHEET_CSS}</style>{nav}\n<main>{body}</main>")
+
+
 def lesson_page(text: Path, order: list[str]) -> str:
     notebook = execute(text)
     players = take_players(notebook)
-    body, _ = HTMLExporter(template_name="basic", config=HIDE_INPUT).from_notebook_node(notebook)
-    body = to_mathml(re.sub(r'href="([^"]+)\.ipynb', r'href="\1.html', body))
-    font = f"<style>{math_font(body)}</style>"
-    body = body.replace("<table", '<div class="table"><table').replace("</table>", "</table></div>")
+    font, body = to_html(notebook)
     script = ""
     if players:
         data = json.dumps(players).replace("</", "<\\/")
@@ -199,7 +227,8 @@ def index_page() -> str:
     return page(
         "Flow matching, executed",
         f'<h1>Flow matching, executed</h1>\n<p><img alt="{html.escape(alt)}" src="data:image/png;base64,{picture}"></p>'
-        f'\n<div class="table"><table>{head}{"".join(rows)}</table></div>',
+        f'\n<div class="table"><table>{head}{"".join(rows)}</table></div>\n'
+        '<p><a href="cheat_sheet.html">Everything on two printed pages</a></p>',
     )
 
 
@@ -214,7 +243,11 @@ def main() -> None:
     if not chosen:
         sys.exit(f"no lesson in notebooks/src begins with {' or '.join(options.names)}")
     options.out.mkdir(parents=True, exist_ok=True)
-    pages = {"index": index_page, **{t.stem: (lambda t=t: lesson_page(t, order)) for t in chosen}}
+    pages = {
+        "index": index_page,
+        "cheat_sheet": sheet_page,
+        **{t.stem: (lambda t=t: lesson_page(t, order)) for t in chosen},
+    }
     for name, make in pages.items():
         target = options.out / f"{name}.html"
         target.write_text(make(), encoding="utf-8")

@@ -406,7 +406,7 @@ for name in ("the same, x weighted up", "added, our features"):
 # On this toy the idle features cost nothing that one run can show: $u_t$ changes slowly in $t$, and a handful of features is enough. The large difference comes from somewhere else. A layer's initial weights scale as $1/\sqrt{\text{inputs}}$. Concatenated, $x$ is 2 inputs among 130, and the network starts almost blind to it. Weighting those two inputs up repairs most of it, with nothing else changed. Added, $x$ has a layer of its own and needs no such repair.
 
 # %% [markdown]
-# ## How to draw $t$
+# ## How to draw t
 #
 # The loss averages over $t$. Two changes of the distribution of $t$ look alike and are not:
 #
