@@ -33,6 +33,7 @@ from fmlib.digits import DigitClassifier, Digits, dequantise, load_digits_flow, 
 from fmlib.dit import SmallDiT
 from fmlib.gaussians import EmpiricalDistribution, GaussianMixture
 from fmlib.guidance import drop_labels, guided
+from fmlib.interview import MockInterview
 from fmlib.metrics import (
     Estimate,
     energy_distance,

@@ -164,20 +164,23 @@ def link(proof: str) -> str:
     return f"[lesson {number}, {heading}]({LESSONS[int(number)]}.ipynb#{anchor})"
 
 
-def card(question: Question) -> str:
-    """A question as folded markdown: it opens on a click, and needs no kernel."""
-    bank = questions()
+def answer_text(question: Question) -> str:
+    """What is on the back of a question's card, as markdown."""
     parts = [f"**In 30 seconds.** {question.answer}"]
     if question.derive:
         parts.append(f"**On the whiteboard.** {question.derive}")
     parts.append(f"**The usual wrong answer.** {question.wrong} *Why it is wrong:* {question.why}")
-    if question.next:
-        parts.append("**Next they ask.** " + " ".join(f"*{bank[i].ask}*" for i in question.next))
     parts.append(f"**Proof.** {link(question.proof)}")
-    body = "\n\n".join(parts)
-    return (
-        f"<details><summary><b>{_inline(question.ask)}</b> <i>({question.level})</i></summary>\n\n{body}\n\n</details>"
-    )
+    return "\n\n".join(parts)
+
+
+def card(question: Question) -> str:
+    """A question as folded markdown: it opens on a click, and needs no kernel."""
+    front = f"<b>{_inline(question.ask)}</b> <i>({question.level})</i>"
+    back = answer_text(question)
+    if question.next:
+        back += "\n\n**Next they ask.** " + " ".join(f"*{questions()[i].ask}*" for i in question.next)
+    return f"<details><summary>{front}</summary>\n\n{back}\n\n</details>"
 
 
 def _inline(text: str) -> str:

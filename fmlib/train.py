@@ -19,7 +19,6 @@ import re
 import sys
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from itertools import zip_longest
@@ -43,6 +42,7 @@ from fmlib.checks import check_int, check_number
 from fmlib.data import sample_checkerboard, sample_eight_gaussians, sample_moons
 from fmlib.digits import dequantise, load_digits_flow
 from fmlib.dit import SmallDiT
+from fmlib.files import write_atomically
 from fmlib.guidance import drop_labels
 from fmlib.nets import ResidualMLP, VectorFieldMLP
 from fmlib.paths import rectified_flow_path, ve_path, vp_cosine_path, vp_linear_path
@@ -259,21 +259,13 @@ class Shards:
 # --- checkpoints
 
 
-def write_atomically(state: dict, path: Path) -> None:
-    """Write beside `path`, force it to the disk, then rename: a reader sees the old file or the new one, no half."""
-    temp = path.with_name(path.name + ".tmp")
+def write_checkpoint(state: dict, path: Path) -> None:
+    """Write it atomically. Raises RunError with the reason if that fails; the checkpoints before it stay."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temp, "wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temp, path)
+        write_atomically(buffer.getbuffer(), path)
     except OSError as error:
-        with suppress(OSError):
-            temp.unlink()
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
         raise RunError(f"{path} could not be written: {reason}. The checkpoints before it are intact") from error
 
@@ -335,7 +327,7 @@ class Checkpoints:
         path = self.folder / f"step_{state['step']:06d}.pt"
         if path in self.refused:
             path.rename(path.with_name(path.name + ".refused"))
-        write_atomically(state, path)
+        write_checkpoint(state, path)
         self.own.append(path)
         while len(self.own) > KEEP:
             self.own.pop(0).unlink(missing_ok=True)

@@ -8,7 +8,19 @@ import pytest
 import torch
 
 import fmlib
-from fmlib.bank import LESSONS, LEVELS, BankError, Question, card, interview_cards, load, questions
+from fmlib.bank import (
+    LESSONS,
+    LEVELS,
+    TEXTS,
+    BankError,
+    Claim,
+    Question,
+    card,
+    claims,
+    interview_cards,
+    load,
+    questions,
+)
 from fmlib.quiz import EXERCISES, examine
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,3 +139,63 @@ def test_nothing_is_attempted_in_the_stored_lessons(lesson):
 def test_every_exercise_is_in_a_lesson():
     assert WITH_EXERCISES == list(range(1, 9))
     assert sorted(name for lesson in WITH_EXERCISES for name, _ in exercises(lesson)) == sorted(EXERCISES)
+
+
+# --- the claims ledger and the cheat sheet
+
+
+def unfounded(claim: Claim) -> bool:
+    return not claim.proof and not claim.source
+
+
+def test_every_claim_is_there_and_has_a_proof_or_a_source():
+    assert list(claims()) == [f"C{i:02}" for i in range(1, 52)]
+    assert [c.id for c in claims().values() if unfounded(c)] == []
+    assert sum(bool(c.proof) for c in claims().values()) >= 45
+    assert unfounded(Claim("C99", "§0", "says", "wrong", "correct"))  # the wrong twin
+
+
+@pytest.mark.parametrize("name", claims())
+def test_the_proofs_of_a_claim_exist(name):
+    for proof in claims()[name].proof:
+        if proof.startswith("tests/"):
+            file, _, test = proof.partition("::")
+            assert re.search(rf"^def {test}\(", (ROOT / file).read_text("utf-8"), flags=re.M), proof
+        else:
+            lesson, _, heading = proof.partition("#")
+            assert heading in sections(int(lesson)), proof
+
+
+def test_a_mistake_in_the_ledger_is_named_with_its_line(tmp_path):
+    entry = "- id: C01\n  sections: §0\n  says: This.\n  verdict: wrong\n  correct: That.\n"
+    file = tmp_path / "claims.yaml"
+    file.write_text(entry, encoding="utf-8")
+    assert load(file, Claim)[0].verdict == "wrong"
+    file.write_text(entry.replace("wrong", "false"), encoding="utf-8")
+    with pytest.raises(BankError, match=r"line 1 \(C01\): verdict must be of type str, got False"):
+        load(file, Claim)
+    file.write_text(entry.replace("wrong", "untrue"), encoding="utf-8")
+    with pytest.raises(BankError, match="verdict must be one of right, caveat, wrong, misattributed, got 'untrue'"):
+        load(file, Claim)
+    file.write_text(entry + "  proof: 01#x\n", encoding="utf-8")
+    with pytest.raises(BankError, match="proof must be of type list"):
+        load(file, Claim)
+
+
+ON_THE_SHEET = {
+    "cfm_loss": "my_loss", "euler_sampler": "my_sampler", "heun": "heun_step", "eps_to_v": "eps_to_v",
+    "reflow": "my_reflow", "cfg": "my_cfg", "sde_step": "sde_step",
+}  # fmt: skip
+
+
+def test_the_code_on_the_cheat_sheet_is_right():
+    sheet = (TEXTS / "cheat_sheet.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", sheet, flags=re.S)
+    assert set(re.findall(r"^def (\w+)", code, flags=re.M)) == set(ON_THE_SHEET.values())
+    for spoil, verdict in ((None, "right"), ("x1 - x0", "mistake")):
+        scope = {"torch": torch}
+        exec(code.replace(spoil, "x0 - x1") if spoil else code, scope)
+        assert examine("cfm_loss", scope["my_loss"]).state == verdict
+    for exercise, name in ON_THE_SHEET.items():
+        exec(code, scope)
+        assert examine(exercise, scope[name]).state == "right", exercise

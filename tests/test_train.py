@@ -24,7 +24,7 @@ from fmlib.train import (
     read_arguments,
     read_checkpoint,
     train,
-    write_atomically,
+    write_checkpoint,
 )
 
 TINY = {"hidden": 16, "steps": 12, "batch": 16, "save_every": 4, "log_every": 0, "device": "cpu"}
@@ -174,7 +174,7 @@ def test_every_part_of_a_checkpoint_is_needed(tmp_path, part):
     config = TrainConfig(**TINY, out=str(tmp_path))
     whole = train(config)
     late, early = (read_checkpoint(tmp_path / f"step_{step:06d}.pt") for step in (8, 4))
-    write_atomically({**late, part: early[part]}, tmp_path / "step_000008.pt")
+    write_checkpoint({**late, part: early[part]}, tmp_path / "step_000008.pt")
     (tmp_path / "step_000012.pt").unlink()
     resumed = train(config)
     assert not (resumed.losses == whole.losses and same(resumed.model, whole.model) and same(resumed.ema, whole.ema))
@@ -250,19 +250,19 @@ def test_a_kill_while_writing_leaves_the_old_checkpoint(tmp_path):
     """Killed between writing and renaming; the wrong twin, killed while it writes in place, loses the checkpoint."""
     path = tmp_path / "step_000004.pt"
     state = {"format": "fmlib.train 1", "step": 4, "weights": torch.zeros(1000)}
-    write_atomically(state, path)
+    write_checkpoint(state, path)
     code = script(
         tmp_path,
         "kill.py",
         """
         state = {"format": "fmlib.train 1", "step": 4, "weights": torch.ones(1000)}
         os.replace = lambda *_: os._exit(9)
-        write_atomically(state, Path(sys.argv[1]))
+        write_checkpoint(state, Path(sys.argv[1]))
         """,
     )
     assert python(code, path)[0] == 9
     assert read_checkpoint(path)["weights"].sum() == 0 and (tmp_path / "step_000004.pt.tmp").exists()
-    write_atomically({**state, "weights": torch.ones(1000)}, path)  # what is left does not disturb the next writer
+    write_checkpoint({**state, "weights": torch.ones(1000)}, path)  # what is left does not disturb the next writer
     assert read_checkpoint(path)["weights"].sum() == 1000 and names(tmp_path) == ["kill.py", "step_000004.pt"]
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ValueError, match="not readable"):
@@ -364,8 +364,8 @@ def test_a_killed_rank_ends_the_job_and_the_next_start_resumes(tmp_path):
                 os.kill(os.getpid(), 9)
         writes = []
         import fmlib.train as engine
-        write = engine.write_atomically
-        engine.write_atomically = lambda state, path: (writes.append(path), write(state, path))
+        write = engine.write_checkpoint
+        engine.write_checkpoint = lambda state, path: (writes.append(path), write(state, path))
         train(TrainConfig(**{TINY!r}, out=sys.argv[1]), callback)
         print(f"rank {{dist.get_rank()}} wrote {{len(writes)}}")
         leave()

@@ -40,8 +40,8 @@ def read_text(path: Path):
 def clean(notebook) -> None:
     """Drop what differs from run to run: progress bars (stderr and tqdm's widgets), widget state, timings.
 
-    Where an output has a widget and a still picture, only the picture is stored: without its state the widget could
-    not be shown, and would hide the picture.
+    Where an output has a widget and a still picture or text, only that is stored: without its state the widget could
+    not be shown, and would hide it.
     """
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
@@ -49,7 +49,7 @@ def clean(notebook) -> None:
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if not is_progress(o)]
             for output in cell.outputs:
-                if "image/png" in output.get("data", {}):
+                if {"image/png", "text/markdown"} & output.get("data", {}).keys():
                     output.data.pop(WIDGET_VIEW, None)
 
 

@@ -54,8 +54,7 @@ def exact(t, x):
 
 # %%
 LIMITS = (-3.3, 5.1, -3.0, 3.3)
-x0 = torch.randn(1500, 2)
-states = rk4_sampler(exact, x0, steps=40, return_trajectory=True)
+states = rk4_sampler(exact, torch.randn(1500, 2), steps=40, return_trajectory=True)
 
 times = torch.linspace(0, 1, 11)
 panel = Panel(
@@ -80,31 +79,53 @@ player
 #
 # > **$t = 0$ is noise, $x_0 \sim \mathcal N(0, I)$. $t = 1$ is data, $x_1$. In between $x_t = \alpha_t x_1 + \sigma_t x_0$. Sampling integrates from 0 to 1.**
 #
-# | source | noise at | data at | the line is written | velocity | where |
-# |---|---|---|---|---|---|
-# | **these lessons** | $t = 0$ | $t = 1$ | $(1-t)\,x_0 + t\,x_1$ | $x_1 - x_0$ | `fmlib` |
-# | Lipman et al. 2023 | $t = 0$ | $t = 1$ | $(1-(1-\sigma_{\min})t)\,x_0 + t\,x_1$ | $x_1 - (1-\sigma_{\min})\,x_0$ | section 4.1 |
-# | Liu et al. 2022 | $t = 0$ | $t = 1$ | $(1-t)\,X_0 + t\,X_1$ | $X_1 - X_0$ | equation 1 |
-# | Tong et al. 2023 | source at $t = 0$ | target at $t = 1$ | $(1-t)\,x_0 + t\,x_1$ | $x_1 - x_0$ | section 3 |
-# | SD3 (Esser et al. 2024) | $t = 1$ | $t = 0$ | $(1-t)\,x_0 + t\,\epsilon$ | $\epsilon - x_0$ | section 2 |
-# | FLUX (official code) | $t = 1$ | $t = 0$ | as SD3 | as SD3 | its sampler runs from 1 to 0 |
+# The next cell writes the table from `CONVENTIONS` in `fmlib`. For each source it takes its line and its velocity, translates them, and compares with ours on 1,000 random pairs: the last column is the largest difference.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+from IPython.display import Markdown, display
+
+t = torch.rand(1000, dtype=torch.float64)
+x0, x1 = torch.randn(1000, 2, dtype=torch.float64), torch.randn(1000, 2, dtype=torch.float64)
+
+
+def difference(c, sign):
+    """A source's points and velocities at our times, translated, against ours."""
+    points = c.interpolate(c.time(t), x0, x1) - path.sample_xt(t, x0, x1)
+    velocities = sign * c.target(x0, x1) - path.target_ut(t, x0, x1)
+    return max(points.abs().max(), velocities.abs().max()).item()
+
+
+rows = ["| source | noise at | data at | its line | its velocity | to make it ours | largest difference | where |"]
+rows.append("|---" * 8 + "|")
+for c in CONVENTIONS.values():
+    line, target = c.formulas()
+    name = f"**{c.name}**" if c.name == "these lessons" else c.name
+    change = r"$t \to 1-t$, and the velocity times $-1$" if c.noise_at else "nothing"
+    gap = f"{difference(c, c.sign):.0e}".replace("0e+00", "0")
+    ends = f"$t = {c.noise_at}$ | $t = {1 - c.noise_at}$"
+    rows.append(f"| {name} | {ends} | {line} | {target} | {change} | {gap} | {c.source} |")
+    assert difference(c, c.sign) <= 5 * c.sigma_min + 1e-12 and difference(c, -c.sign) > 1  # the sign not flipped
+display(Markdown("\n".join(rows)))
+
+# %% [markdown]
+# Lipman et al. leave a little noise at the data, $\sigma_{\min}$ (here $10^{-4}$); the rest agree to rounding. diffusers gives its network $1000\,t$ instead of $t$. Many sources call the model as `model(x, t)`, here it is `model(t, x)`. `adapt(model, "SD3")` translates a model in one line (lesson 09).
 #
-# These lessons started from an **interview sheet** on flow matching, and check it line by line. Where it is wrong, they say so. It says that Lipman et al. put the data at $x_0$, and that SD3 goes "also noise → data". Both are wrong; the table follows the papers. In SD3 $x_0$ is the *data*, so the same letter means the opposite. To translate, replace $t$ by $1 - t$, **and** flip the sign of the velocity. Forgetting one of the two is an easy bug:
+# These lessons started from an **interview sheet** on flow matching, and check it line by line ([appendix](11_claims.ipynb)). Where it is wrong, they say so. It says that Lipman et al. put the data at $x_0$, and that SD3 goes "also noise → data". Both are wrong; the table follows the papers. In SD3 $x_0$ is the *data*, so the same letter means the opposite. To translate, replace $t$ by $1 - t$, **and** flip the sign of the velocity. Forgetting one of the two is an easy bug:
 
 
 # %%
-def sd3_velocity(t, x):
-    """The same flow in SD3's convention: its time runs from data to noise."""
+def sd3_model(x, t):
+    """The same flow in SD3's convention: its time runs from data to noise, and x comes first."""
     return -exact(1 - t, x)
 
 
 translations = {
-    "time and sign flipped": lambda t, x: -sd3_velocity(1 - t, x),
-    "only the time flipped": lambda t, x: sd3_velocity(1 - t, x),
-    "only the sign flipped": lambda t, x: -sd3_velocity(t, x),
+    "time and sign flipped": adapt(sd3_model, "SD3"),
+    "only the time flipped": lambda t, x: sd3_model(x, 1 - t),
+    "only the sign flipped": lambda t, x: -sd3_model(x, t),
 }
-real = sample_moons(1500)
-distance = {name: energy_distance(midpoint_sampler(v, x0, steps=20), real) for name, v in translations.items()}
+noise, real = torch.randn(1500, 2), sample_moons(1500)
+distance = {name: energy_distance(midpoint_sampler(v, noise, steps=20), real) for name, v in translations.items()}
 for name, value in distance.items():
     print(f"{name:24} energy distance to the data {value:7.3f}")
 print(f"sampling floor: {sampling_floor(energy_distance, sample_moons, 1500)}")
@@ -122,7 +143,9 @@ assert min(distance["only the time flipped"], distance["only the sign flipped"])
 
 # %%
 w2, w2_floor = sliced_w2(states[-1], real), sampling_floor(sliced_w2, sample_moons, 1500)
-print(f"sliced W2: exact flow {w2:.3f}, sampling floor {w2_floor}, noise left as it is {sliced_w2(x0, real):.3f}")
+print(
+    f"sliced W2: exact flow {w2:.3f}, sampling floor {w2_floor}, noise left as it is {sliced_w2(states[0], real):.3f}"
+)
 assert w2 < 3 * w2_floor.mean
 
 # %% [markdown]
@@ -166,7 +189,7 @@ assert (length / chord).quantile(0.99) > 1.02
 # **5. Sampling.** Start at $x_0 \sim p_0$ and integrate to $t = 1$ with an ODE solver: Euler, Heun, RK4 or an adaptive one. What counts is the error at a given number of model calls (NFE). *(Lesson 05.)*
 
 # %%
-few = x0[:150].double()
+few = states[0, :150].double()
 reference = rk4_sampler(exact, few, steps=200)
 for sampler, steps, calls in ((euler_sampler, 40, 1), (heun_sampler, 20, 2), (rk4_sampler, 10, 4)):
     error = (sampler(exact, few, steps=steps) - reference).norm(dim=1).median()
@@ -192,10 +215,17 @@ assert error < 1e-3  # RK4, the last of the three
 # | **[07 · reflow](07_reflow.ipynb)** | how does one get by with one step? |
 # | **[08 · guidance](08_guidance.ipynb)** | how does one steer it with a condition? |
 # | 09 · production | what is missing from the toy? |
-# | 10 · mock interview | can you say it without notes? |
+# | **[10 · mock interview](10_mock_interview.ipynb)** | can you say it without notes? |
+# | **[Appendix · the claims](11_claims.ipynb)** | which statements of the interview sheet hold? |
 #
-# Lessons in bold are here; the others follow.
+# ## The whole sheet
 #
+# Everything on one page, each line with the section that proves it. Do not learn it from here: read the lessons, and use it the evening before. `make site` writes it as `site/cheat_sheet.html`, which prints on two pages.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+cheat_sheet()
+
+# %% [markdown]
 # ## You can now …
 #
 # 1. state the five sentences, with their corrections: equality *in expectation*, OT-CFM is not rectified flow, straight *per pair*;

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -201,6 +202,16 @@ def test_static_page_with_the_network_off(browser, site, page):
     assert (site / "00_quick_reference.html").stat().st_size < 3_000_000
 
 
+@pytest.mark.parametrize("paper", ["A4", "Letter"])
+def test_cheat_sheet_prints_on_two_pages(site, page, paper):
+    page.goto((site / "cheat_sheet.html").as_uri())
+    pages = len(re.findall(rb"/Type\s*/Page\b", page.pdf(format=paper)))
+    assert pages == 2 and page.errors == []
+    assert page.locator("math").count() > 100 and page.locator("a[href]").count() > 50
+    page.add_style_tag(content="@media print { body { font-size: 20px !important; } }")  # the wrong twin
+    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(format=paper))) > 2
+
+
 def test_reduced_motion_and_dark_theme(browser, site):
     context = browser.new_context(reduced_motion="reduce", color_scheme="dark", offline=True)
     page = context.new_page()
@@ -250,3 +261,32 @@ def test_guidance_slider_in_jupyterlab(page, lab, record_property):
     page.mouse.up()
     page.wait_for_function("() => Number(document.querySelector('.widget-slider .widget-readout').innerText) > 4")
     assert page.errors == []
+
+
+def test_mock_interview_in_jupyterlab(page, lab):
+    """Answer, reveal, rate; the answer outlives a restart of the kernel, and another question comes next."""
+    page.goto(lab.format("10_mock_interview"))
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    wait_for_kernel(page)
+    page.evaluate("() => jupyterapp.commands.execute('notebook:run-cell-and-select-next')")
+    page.evaluate("() => jupyterapp.commands.execute('notebook:run-cell-and-select-next')")
+    question = page.locator(".widget-output h3, .jupyter-widgets-output-area h3").first
+    question.wait_for()
+    asked = question.inner_text()
+    page.get_by_role("button", name="Show the answer").click()
+    page.get_by_text("Answer first").wait_for()  # nothing was said yet
+    page.locator(".widget-textarea textarea").fill("a field, learned by regression")
+    page.get_by_role("button", name="Show the answer").click()
+    page.get_by_text("The usual wrong answer.").first.wait_for()
+    page.get_by_role("button", name="Good").click()
+    page.get_by_text("This question comes back in 10 minutes").wait_for()
+    page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    page.wait_for_timeout(500)
+    wait_for_kernel(page)
+    kept = (
+        "import json; log = json.load(open('interview_results.json'))['log']; print(log[0]['answer'], log[0]['rating'])"
+    )
+    assert kernel_says(page, kept) == "a field, learned by regression Good"
+    page.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.get_by_text("1 of").first.wait_for()
+    assert question.inner_text() != asked

@@ -1,0 +1,26 @@
+# %% [markdown]
+# # Appendix · The claims of the interview sheet
+#
+# These lessons began with an interview sheet. Here is each of its statements, what holds instead, and where that is shown.
+#
+# **You will be able to**
+#
+# 1. look up a statement that you have read elsewhere, and see whether it holds;
+# 2. go to the cell or the test that shows it.
+#
+# *Time:* for looking up. It runs in a second.
+#
+# **✓** right. **◐** right with a condition that is missing. **✗** wrong. **M** right, but ascribed to the wrong paper or method. "§" is the section of the sheet.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+from fmlib import claims_table
+from fmlib.bank import VERDICTS, claims
+
+counts = {mark: sum(VERDICTS[c.verdict] == mark for c in claims().values()) for mark in VERDICTS.values()}
+print(f"{len(claims())} claims: " + ", ".join(f"{n} {mark}" for mark, n in counts.items()))
+
+# %% [markdown]
+# ## The ledger
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+claims_table()
