@@ -69,11 +69,11 @@ CONVENTIONS = {
             1,
             r"\mathrm{noise}",
             r"\mathrm{sample}",
-            "`FlowMatchEulerDiscreteScheduler`",
+            "its Euler scheduler for flow matching",
             time_scale=1000,
             x_first=True,
         ),
-        Convention("flow_matching", 0, "x_0", "x_1", "`CondOTProbPath` of facebookresearch", x_first=True),
+        Convention("flow_matching", 0, "x_0", "x_1", "facebookresearch: `CondOTProbPath`", x_first=True),
     )
 }
 

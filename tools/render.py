@@ -75,7 +75,9 @@ def render(text: Path, force: bool) -> None:
         sys.exit(f"{target.name} was edited since it was rendered. Copy the edit to src/{text.name}, or use --force.")
     notebook = read_text(text)
     start = time.perf_counter()
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": NOTEBOOKS}}).execute()
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", coalesce_streams=True, resources={"metadata": {"path": NOTEBOOKS}}
+    ).execute()
     clean(notebook)
     notebook.metadata[SOURCE_HASH] = source_hash(notebook)
     nbformat.write(notebook, target)

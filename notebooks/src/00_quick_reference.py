@@ -95,14 +95,14 @@ def difference(c, sign):
     return max(points.abs().max(), velocities.abs().max()).item()
 
 
-rows = ["| source | noise at | data at | its line | its velocity | to make it ours | largest difference | where |"]
-rows.append("|---" * 8 + "|")
+rows = ["| source | noise → data | its line | its velocity | to make it ours | difference | where |"]
+rows.append("|---" * 7 + "|")
 for c in CONVENTIONS.values():
     line, target = c.formulas()
     name = f"**{c.name}**" if c.name == "these lessons" else c.name
-    change = r"$t \to 1-t$, and the velocity times $-1$" if c.noise_at else "nothing"
+    change = r"$t \to 1-t$ and $-v$" if c.noise_at else "nothing"
     gap = f"{difference(c, c.sign):.0e}".replace("0e+00", "0")
-    ends = f"$t = {c.noise_at}$ | $t = {1 - c.noise_at}$"
+    ends = rf"$t: {c.noise_at} \to {1 - c.noise_at}$"
     rows.append(f"| {name} | {ends} | {line} | {target} | {change} | {gap} | {c.source} |")
     assert difference(c, c.sign) <= 5 * c.sigma_min + 1e-12 and difference(c, -c.sign) > 1  # the sign not flipped
 display(Markdown("\n".join(rows)))

@@ -67,13 +67,25 @@ player
 #
 # $$ x_t = \alpha_t\,x_1 + \sigma_t\,x_0, \qquad v = \alpha_t'\,x_1 + \sigma_t'\,x_0 . $$
 #
-# **Given $x_t$, one more of $x_0$, $x_1$, $v$ gives the rest:** $v$ wherever $\alpha\sigma' - \alpha'\sigma \ne 0$ (always, on our paths), $x_0$ where $\alpha \ne 0$, $x_1$ where $\sigma \ne 0$. A sampler knows $x_t$, so one prediction is enough. Solve the system, for example
+# A sampler knows $x_t$. **One more of $v$, $x_0$, $x_1$ gives the other two**, on a condition:
+#
+# - from $v$: if $\alpha\sigma' - \alpha'\sigma \ne 0$, which always holds on our paths;
+# - from $x_0$: if $\alpha \ne 0$, so that $x_1 = (x_t - \sigma x_0)/\alpha$;
+# - from $x_1$: if $\sigma \ne 0$, so that $x_0 = (x_t - \alpha x_1)/\sigma$.
+#
+# So one prediction is enough. From $v$, for example, solving the system gives
 #
 # $$ x_1 = \frac{\sigma'\,x_t - \sigma\,v}{\alpha\,\sigma' - \alpha'\sigma}, \qquad x_0 = \frac{\alpha\,v - \alpha'\,x_t}{\alpha\,\sigma' - \alpha'\sigma}. $$
 #
 # The system is linear, so it also holds for conditional means: $v \to \mathbb E[v\mid x_t]$, $x_1 \to \mathbb E[x_1 \mid x_t]$, $x_0 \to \mathbb E[x_0\mid x_t] =: \epsilon$. The score joins in by **Tweedie's formula**, for Gaussian noise that is independent of the data:
 #
 # $$ \nabla\log p_t(x) = -\frac{\mathbb E[x_0 \mid x_t = x]}{\sigma_t}. $$
+#
+# *Why.* Given $x_1$, the point $x_t$ is Gaussian with mean $\alpha x_1$ and variance $\sigma^2$, so its score is $-(x - \alpha x_1)/\sigma^2 = -x_0/\sigma$. The score of the mixture $p_t$ is the mean of these scores over the $x_1$ that may lie behind $x$, because $\nabla \log p_t = \frac{\nabla p_t}{p_t} = \mathbb E\bigl[\nabla\log p_t(x \mid x_1) \mid x_t = x\bigr]$. That is $-\mathbb E[x_0\mid x]/\sigma$.
+#
+# Put $x_0 = -\sigma s$, with $s$ for the score, and $x_1 = (x - \sigma x_0)/\alpha$ into the second equation, and the velocity is
+#
+# $$ v = \frac{\alpha'}{\alpha}\,x + \Bigl(\frac{\alpha'}{\alpha}\,\sigma^2 - \sigma\sigma'\Bigr)\, s, \qquad \text{on the rectified flow}\quad v = \frac{x + (1-t)\,s}{t}. $$
 #
 # The check takes the score from autograd of $\log p_t$, so that nothing is circular.
 
@@ -154,7 +166,7 @@ print(
 assert abs(factor["epsilon", "rectified flow"][0] - 100) < 1 and abs(factor["x1", "rectified flow"][-1] - 100) < 1
 
 # %% [markdown]
-# An error of 0.01 in the noise is an error of **1** in the velocity. This is why ε-prediction needs care at the noise end (and cannot be sampled from pure noise at all when $\alpha_0 = 0$), why $x_1$-prediction needs it at the data end, and why a velocity, which is a mixture of both, is comfortable everywhere. At the very ends some conversions have no answer, and say so:
+# An error of 0.01 in the noise is an error of **1** in the velocity. This is why ε-prediction needs care at the noise end (and cannot be sampled from pure noise at all when $\alpha_0 = 0$), why $x_1$-prediction needs it at the data end, and why a velocity, which is a mixture of both, converts to ε and $x_1$ without such a factor. Only its *score* fails, at $t = 1$, where there is no noise left. Conversions that have no answer say so:
 
 # %%
 for call in (lambda: epsilon_to_velocity(rf, 0.0, x[:1], x[:1]), lambda: velocity_to_score(rf, 1.0, x[:1], x[:1])):
@@ -210,11 +222,11 @@ for kind in ("velocity", "epsilon", "x1"):
 assert table["epsilon"][0].mean > 3 * table["velocity"][0].mean and table["x1"][2].mean > 3 * table["velocity"][2].mean
 
 # %% [markdown]
-# As predicted by the factors: the ε-network is bad near the noise, the $x_1$-network near the data. At its own good end each is as good as the velocity network or a little better (one seed).
+# As predicted by the factors: the ε-network is bad near the noise, the $x_1$-network near the data. At its own good end each beats the velocity network: $x_1$ by a factor of two near the noise, ε by a fifth near the data. In the middle the velocity network is the best. (One seed.)
 #
 # ## The SDE of the rectified flow
 #
-# In noising time $\tau = 1 - t$ the line reads $x = (1-\tau)\,x_1 + \tau\,x_0$. Which SDE $dx = f\,d\tau + g\,dW$ has these densities? A linear SDE $f = a(\tau)\,x$ multiplies the data by $1-\tau$ if $a = -1/(1-\tau)$. Its variance obeys $(\tau^2)' = 2a\,\tau^2 + g^2$. So
+# In noising time $\tau = 1 - t$ the line reads $x = (1-\tau)\,x_1 + \tau\,x_0$. Which SDE $dx = f\,d\tau + g\,dW$ has these densities? Take a linear one, $f = a(\tau)\,x$. Without noise it multiplies $x$ at the rate $a$; it multiplies the data by $1-\tau$ if $a = \frac{(1-\tau)'}{1-\tau} = -\frac1{1-\tau}$. In a time $d\tau$ the drift multiplies $x$ by $1 + a\,d\tau$, so it multiplies the variance by $1 + 2a\,d\tau$; the noise adds $g^2 d\tau$. The variance around the shrunk data must be $\tau^2$, so $(\tau^2)' = 2a\,\tau^2 + g^2$, and
 #
 # $$ f = -\frac{x}{1-\tau}, \qquad g^2 = \frac{2\tau}{1-\tau}. $$
 #
@@ -245,7 +257,7 @@ print(
 )
 
 # %% [markdown]
-# Now backwards, to sample: $dx = \bigl(v + \tfrac{\eta}{2}g^2 s\bigr)dt + \sqrt\eta\,g\,dW$. For every $\eta$ the densities are the same (lesson 01). `sde_sampler` calls $\eta$ `noise`, from the ODE (0) to the path's own SDE (1). Inserting the score of the velocity, the extra drift is simply $\eta\,(v - \tfrac{\alpha'}{\alpha}x)$.
+# Now backwards, to sample: $dx = \bigl(v + \tfrac{\eta}{2}g^2 s\bigr)dt + \sqrt\eta\,g\,dW$, with the score $s$ and any $\eta \ge 0$. For every $\eta$ the densities are the same (lesson 01). `sde_sampler` calls $\eta$ `noise`, from the ODE (0) to the path's own SDE (1). The extra drift needs no score: with the formula above, $\tfrac12 g^2 s = v - \tfrac{\alpha'}{\alpha}x$. (At $t = 0$, where $g$ is infinite, the sampler's first step is taken without noise.)
 
 # %%
 v = lambda t, x: mixture.velocity(rf, t, x)
@@ -258,14 +270,14 @@ for noise in (0.0, 0.3, 1.0):
 # %% [markdown]
 # ## Where conversion really fails
 #
-# Not for the rectified flow; for a **coupling in which noise and data depend on each other**. Let $x_0 \sim \mathcal N(0,1)$ and $x_1 = 2x_0$: the optimal transport to $\mathcal N(0, 4)$. Now the noise is not independent of the data, and Tweedie's formula does not hold.
+# Not for the rectified flow; for a **coupling** (a way to pair noise with data) in which the two depend on each other. Lesson 07 makes such pairs. Let $x_0 \sim \mathcal N(0,1)$ and $x_1 = 2x_0$: the optimal transport to $\mathcal N(0, 4)$. Now the noise is not independent of the data, and Tweedie's formula does not hold.
 #
 # > **Predict, then run (2).** At $t = \tfrac12$ the true velocity is $x_0 = x/1.5 = 0.667\,x$. Through the score: the same, or not?
 
 # %%
 t, x = torch.tensor(0.5, dtype=torch.float64), torch.tensor([[1.0]], dtype=torch.float64)
-true_velocity = x / (1 + t)
-score = -x / (1 + t) ** 2  # x_t = (1 + t) x_0 is Gaussian with this variance
+true_velocity = x / (1 + t)  # x_t = (1 - t) x_0 + t 2 x_0 = (1 + t) x_0 moves by x_0
+score = -x / (1 + t) ** 2  # of N(0, (1 + t)^2), here -x / 2.25
 through_score = score_to_velocity(rf, t, x, score)
 noise = velocity_to_epsilon(rf, t, x, true_velocity)
 print(f"true velocity {true_velocity.item():.3f} x,  through the score {through_score.item():.3f} x")
@@ -298,7 +310,7 @@ for name, p in (("VP-cosine", cosine), ("rectified flow", rf)):
 # %% [markdown]
 # ## A diffusion model, sampled as a flow
 #
-# A model in the convention of DDPM (and of diffusers) takes an image and a *step number* $k = 0 \ldots 999$ of noising, and predicts ε for $\sqrt{\bar\alpha_k}\,x_{\text{data}} + \sqrt{1-\bar\alpha_k}\,\epsilon$. Here is an exact one for our data. Its schedule is DDPM's, $\beta$ from $10^{-4}$ to $0.02$, which the VP-linear path follows closely. `as_velocity` turns it into a velocity: step $k$ is the noising time $\tau = (k+1)/1000$, so $k = 1000\,(1-t) - 1$.
+# A model in the convention of DDPM takes an image and a *step number* $k = 0 \ldots 999$ of noising. (So does one of diffusers, Hugging Face's library of such models.) It predicts the mean of the noise ε in $\sqrt{\bar\alpha_k}\,x_{\text{data}} + \sqrt{1-\bar\alpha_k}\,\epsilon$, where $\bar\alpha_k = \prod_{j \le k}(1 - \beta_j)$ is what is left of the data's variance. Here is an exact one for our data. Its schedule is DDPM's, $\beta$ from $10^{-4}$ to $0.02$, which the VP-linear path follows closely. `as_velocity` turns it into a velocity: step $k$ is the noising time $\tau = (k+1)/1000$, so $k = 1000\,(1-t) - 1$.
 
 # %%
 alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), dim=0)
@@ -386,7 +398,7 @@ check("x1_to_score", x1_to_score)
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# The score of $\mathcal N(\alpha x_1, \sigma^2 I)$ at $x_t$.
+# The score of $\mathcal N(\alpha x_1, \sigma^2 I)$ at $x_t$. It is linear in $x_1$, so the mean of $x_1$ may stand for $x_1$.
 #
 # </details>
 #
@@ -401,7 +413,7 @@ check("x1_to_score", x1_to_score)
 # </details>
 
 # %% [markdown]
-# **3. Noise while sampling (on-site, 8 minutes).** One Euler–Maruyama step of the SDE that has the densities of the flow `v`, with diffusion `g` (a number), step `dt` and standard normal `z` [B, d].
+# **3. Noise while sampling (on-site, 8 minutes).** One Euler–Maruyama step of the SDE that has the densities of the flow `v`, with diffusion `g` and step `dt` (numbers). `x`, the velocity `v`, the `score` and the standard normal `z` are [B, d]. (Euler–Maruyama is an Euler step plus noise of the right size.)
 
 
 # %%

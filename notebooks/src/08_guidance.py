@@ -84,7 +84,7 @@ figure
 #
 # **Two conventions.** Ho & Salimans (2022) count what is added: $(1 + w)\,v_c - w\,v_\varnothing$. So $s = 1 + w$. "Scale 3" in one paper is "scale 2" in the other.
 #
-# **One network for both fields.** In training, replace the label by "no class" with a probability of about 0.1. The same network then learns both, and no separate classifier is needed – hence the name. In code:
+# **One network for both fields.** In training, replace the label by "no class" with a probability of about 0.1. The same network then learns both, and no separate classifier is needed. (Its forerunner, *classifier guidance*, added the gradient of a classifier's $\log p(c \mid x)$; hence the name.) In code:
 #
 # ```python
 # v_c, v_none = model(t, x, label), model(t, x, no_class)
@@ -112,11 +112,11 @@ assert torch.allclose(ours, salimans) and not torch.allclose(ours, mixed_up, ato
 #
 # $$p_{\text{tilted}}(x) \propto p(x)\,p(c \mid x)^s \;\propto\; p(x)^{1-s}\,p(x \mid c)^s.$$
 #
-# It comes from the scores: at each $t$ the guided score is $(1-s)\,\nabla\log p_t(x) + s\,\nabla\log p_t(x\mid c)$, which is the score of $p_t(x)^{1-s} p_t(x \mid c)^s$. The gap in the argument: these densities, one for each $t$, are **not** the noised versions of one density. Tilting and noising do not commute, so no flow connects them (Bradley & Nakkiran 2024).
+# It comes from the scores. The velocity is $a_t\,x + b_t \times$ score (lesson 06), so mixing velocities with weights $1-s$ and $s$ mixes the scores with the same weights: at each $t$ the guided score is $(1-s)\,\nabla\log p_t(x) + s\,\nabla\log p_t(x\mid c)$, which is the score of $p_t(x)^{1-s} p_t(x \mid c)^s$. The gap in the argument: these densities, one for each $t$, are **not** the noised versions of one density. Tilting and noising do not commute. So the guided field does not, in general, satisfy the continuity equation with these densities (lesson 01), and its samples need not follow them (Bradley & Nakkiran 2024).
 #
 # One dimension and two centred Gaussians show it in three lines. All data have standard deviation $S$, the class $q < S$.
 #
-# 1. The flow of $\mathcal N(0, q^2)$ is $v = x \cdot \frac{d}{dt}\log \operatorname{std}_t$, where $\operatorname{std}_t$ runs from 1 to $q$.
+# 1. For data $\mathcal N(0, q^2)$ all densities are centred Gaussians, with $\operatorname{std}_t^2 = \alpha_t^2 q^2 + \sigma_t^2$. The flow only scales: $x_t = \operatorname{std}_t\,x_0$, so $v = \operatorname{std}_t'\,x_0 = x \cdot \frac{d}{dt}\log \operatorname{std}_t$. $\operatorname{std}_t$ runs from 1 to $q$.
 # 2. CFG mixes two such fields: $v = x \cdot \frac{d}{dt}\bigl[(1-s) \log \operatorname{std}_t^{\varnothing} + s \log \operatorname{std}_t^{c}\bigr]$.
 # 3. Integrate: the end has standard deviation $S^{1-s} q^s$.
 #
@@ -147,7 +147,7 @@ for s in (1.0, 1.5, 2.0, 3.0, 5.0):
 # %% [markdown]
 # At $s = 3$ CFG is less than half as wide as the tilted density. (The measured values are divided by the standard deviation of the noise that was drawn, so that no sampling error remains.)
 #
-# When the two Gaussians have the **same** width, the quadratic terms cancel, and CFG and the tilted density agree: both shift the mean to $\mu_c + (s-1)(\mu_c - \mu_\varnothing)$ and keep the width.
+# When the two Gaussians have the **same** width, the quadratic terms cancel, and CFG and the tilted density agree: with $\mu_c$ and $\mu_\varnothing$ for the means of the class and of all data, both shift the mean to $\mu_c + (s-1)(\mu_c - \mu_\varnothing)$ and keep the width.
 
 # %%
 s, width, mu_c, mu = 3.0, 0.6, 0.5, 0.0
@@ -271,7 +271,7 @@ assert table[3.0][0] > agreement and table[5.0][1] > 2 * pixels and table[5.0][3
 assert table[0.0][0] < 0.2  # the wrong twin: without the class the judge agrees by chance
 
 # %% [markdown]
-# Agreement goes up to 100 %, and everything else pays: the distances to real digits grow, and more kinds of digits are missed. Here the conditional model is good, so a little guidance is enough. Text-to-image models are used with larger scales: a prompt says less about a picture than the class of a digit does.
+# How to read it: 1 in the Fréchet columns would mean "as near to the held-out digits as other real digits are". Agreement is 100 % from $s = 1.5$ on, and the distances to real digits grow all the way. `missed` first falls a little, since unclear digits become clear ones, and grows from $s = 3$ on: the digits become alike. Here the conditional model is good, so a little guidance is enough. Text-to-image models are used with larger scales. One possible reason: a prompt says less about a picture than the class of a digit does.
 #
 # Try it: small $s$, large $s$, and the way over $t$. Each move of the slider solves the ODE anew for 30 images.
 
@@ -310,7 +310,7 @@ for interval in ((0, 1), (0, 0.3), (0.3, 0.7), (0.7, 1)):
 assert by_interval[0.7, 1][1] < by_interval[0, 0.3][1] < by_interval[0, 1][1]
 
 # %% [markdown]
-# Early guidance (near the noise) costs most: there it moves whole shapes towards an average of the class. Late guidance keeps the distances of $s = 1$ and still repairs the unclear digits.
+# Of the three parts early guidance (near the noise) costs most: there it moves whole shapes towards an average of the class. Late guidance costs least: its pixel distance is a little above that of $s = 1$, its feature distance below, and the agreement is 100 %. The first agrees with the paper. The second does not: there the middle part was best. Small digits are not large pictures; measure on yours.
 #
 # ## Which times: logit-normal and the shift
 #
@@ -335,7 +335,7 @@ towards_noise, towards_data = (by_times[name].mean(0) for name in list(choices)[
 assert towards_noise[0] > towards_data[0] and towards_noise[1] > towards_data[1]
 
 # %% [markdown]
-# The columns disagree about the winner. Leaning to the noise settles *which* digit it becomes: the agreement rises, the Fréchet distances get worse. Leaning to the data does the opposite. $m = 0$ is close to uniform times. So $t$'s distribution is a weight (lesson 04), and what it buys depends on the metric and on the data. The interview sheet's reason – the middle times are the hardest – is SD3's intuition, not a law.
+# Only the difference between $m = -0.5$ and $m = 0.5$ is clear, and there the columns disagree about the winner. Leaning to the noise settles *which* digit it becomes: the agreement rises, the Fréchet distances get worse. Leaning to the data does the opposite. So $t$'s distribution is a weight (lesson 04), and what it buys depends on the metric and on the data. The interview sheet's reason – the middle times are the hardest – is SD3's intuition, not a law.
 #
 # SD3's second knob is the *shift* of the times (Esser et al. 2024, eq. 23): $t' = \frac{3t}{1 + 2t}$ in SD3's time, which moves steps towards the noise. The reason: a large picture survives more noise than a small one. Do 8 × 8 digits want it? Eight Euler steps, the same network:
 
@@ -355,10 +355,10 @@ assert by_shift[3.0][1] > by_shift[1.0][1]
 #
 # ## Traps
 #
-# - **"CFG samples $p(x)\,p(c \mid x)^s$."** Only when the widths agree. Else it samples another density: narrower, or elsewhere.
+# - **"CFG samples $p(x)\,p(c \mid x)^s$."** True for $s = 1$, and for two Gaussians of equal width. In general it samples another density: narrower, or elsewhere.
 # - **$s$ or $w$?** Say which one you mean: $s = 1 + w$.
 # - **Forgetting to drop labels.** Without label dropout the "no class" input is never trained, and $v_\varnothing$ is arbitrary.
-# - **A large scale because it looks sharper.** Agreement is 100 % long before the distance to real data has doubled.
+# - **A large scale because it looks sharper.** Agreement is 100 % at $s = 1.5$, and more cannot be gained; at $s = 2$ the feature distance has already doubled.
 # - **Twice the price.** Guidance doubles the work of a step. Where only one field is needed, call only that one (`interval`).
 
 # %% [markdown]
