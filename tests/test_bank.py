@@ -37,7 +37,7 @@ def sections(lesson: int) -> dict[str, str]:
 
 def test_the_bank_covers_what_it_should():
     assert len(BANK) >= 80
-    assert all(sum(q.lesson == n for q in BANK.values()) >= 6 for n in range(9))
+    assert all(sum(q.lesson == n for q in BANK.values()) >= 6 for n in LESSONS)
     assert all(sum(q.level == level for q in BANK.values()) >= 10 for level in LEVELS)
     assert all(len(q.answer.split()) <= 100 for q in BANK.values()), "30 seconds are about 90 words"
     musts = " ".join(i for i, q in BANK.items() if q.must)

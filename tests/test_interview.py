@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fmlib import interview
-from fmlib.bank import questions
+from fmlib.bank import LESSONS, questions
 from fmlib.interview import FORMAT, MockInterview, Results, ResultsError, choose, progress_table, when
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
@@ -56,7 +56,7 @@ def test_new_questions_come_before_those_that_are_not_due(results):
 
 def test_topic_and_level_are_kept(results):
     state = results.read()
-    for lesson in range(9):
+    for lesson in LESSONS:
         assert choose(state, topic=lesson).lesson == lesson
     assert choose(state, level="research").level == "research"
     with pytest.raises(ValueError, match="topic must be a lesson from 0 to 9, or None, got 12"):
@@ -199,7 +199,7 @@ def test_it_asks_by_topic_and_level(results):
     widget.skip_button.click()
     assert widget.question.id not in seen
     empty = next(
-        ((t, lv) for t in range(9) for lv in interview.LEVELS
+        ((t, lv) for t in LESSONS for lv in interview.LEVELS
          if not any(q.lesson == t and q.level == lv for q in questions().values())),
         None,
     )  # fmt: skip

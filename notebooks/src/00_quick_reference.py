@@ -214,7 +214,7 @@ assert error < 1e-3  # RK4, the last of the three
 # | **[06 · score, ε, v](06_conversions.ipynb)** | how are flows and diffusion models converted? |
 # | **[07 · reflow](07_reflow.ipynb)** | how does one get by with one step? |
 # | **[08 · guidance](08_guidance.ipynb)** | how does one steer it with a condition? |
-# | 09 · production | what is missing from the toy? |
+# | **[09 · production](09_production.ipynb)** | what is missing from the toy? |
 # | **[10 · mock interview](10_mock_interview.ipynb)** | can you say it without notes? |
 # | **[Appendix · the claims](11_claims.ipynb)** | which statements of the interview sheet hold? |
 #
