@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import ipywidgets
@@ -39,6 +40,43 @@ plots.use_style()
 
 path = rectified_flow_path()
 digits = load_digits_flow()
+
+# %% [markdown]
+# ## The whole machine
+#
+# The two boxes in the middle are lessons 00 to 08. This lesson is about the boxes around them, and about training the middle at scale.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+fig, (ax,) = panels(1, 2.1, width=9)
+boxes = {
+    "prompt": (0.0, 1.0, "path"),
+    "text encoders\n(frozen)": (1.35, 1.35, "third"),
+    "velocity\n$v_\\theta(t, z, \\mathrm{text})$": (3.1, 1.7, "noise"),
+    "solver and\nguidance": (5.2, 1.4, "noise"),
+    "decoder\n(frozen)": (7.0, 1.2, "third"),
+    "picture": (8.55, 1.0, "path"),
+}
+for words, (x, width, role) in boxes.items():
+    style = {"boxstyle": "round,pad=0.06", "edgecolor": COLORS[role], "facecolor": "none", "linewidth": 1.5}
+    ax.add_patch(plots.plt.matplotlib.patches.FancyBboxPatch((x, 0.75), width, 0.7, **style))
+    ax.text(x + width / 2, 1.1, words, ha="center", va="center", fontsize=9)
+arrow = {"arrowstyle": "->", "color": COLORS["path"]}
+for a, b in ((1.06, 1.29), (2.76, 3.04), (6.66, 6.94), (8.26, 8.49)):
+    ax.annotate("", (b, 1.1), (a, 1.1), arrowprops=arrow)
+ax.annotate("", (5.14, 1.25), (4.86, 1.25), arrowprops=arrow)
+ax.annotate("", (4.86, 0.95), (5.14, 0.95), arrowprops=arrow)
+notes = {
+    "How the\ncondition gets in": 2.02, "Averages, precision,\nprocesses, weights": 3.95,
+    "lessons 05 and 08,\nthe shift": 5.9, "A smaller\nspace": 7.6,
+}  # fmt: skip
+for words, x in notes.items():
+    ax.text(x, 0.45, words, ha="center", va="top", fontsize=8, color=COLORS["path"])
+ax.text(5.0, 1.72, "z, again and again from noise to data", ha="center", fontsize=8, color=COLORS["path"])
+bare(ax, (-0.1, 9.65, 0.1, 1.9))
+show(
+    fig,
+    "A chain of boxes: prompt, text encoders, velocity, solver and guidance in a loop with it, decoder, picture. Below each box the section or lesson about it.",
+)
 
 # %% [markdown]
 # ## A smaller space
@@ -207,8 +245,12 @@ def profile(rel, n):
     return ((i / n) ** (gamma_of(rel) + 1)).diff()
 
 
+# %% [markdown]
+# One training with a constant learning rate, so that the last weights jitter. Every 50 steps the averages of width 0.05 and 0.10 are stored; the one of width 0.20 is tracked only to check what is rebuilt.
+
+# %%
 flat = lambda net: nn.utils.parameters_to_vector(net.parameters()).detach().double()
-running = {rel: None for rel in (0.05, 0.10, 0.20)}  # 0.20 only as a check
+running = {rel: None for rel in (0.05, 0.10, 0.20)}
 constant, stored = {0.99: None, 0.999: None, 0.9999: None}, []
 
 
@@ -229,6 +271,7 @@ first_weights = flat(net)
 batches = SampledBatches(lambda n: mixture.sample(n).float(), batch=128)
 net, warm = train_flow_matching(net, batches, path, STEPS, lr=4e-3, schedule="constant", log_every=0, callback=track)
 
+# %%
 P = torch.stack([profile(rel, step) for rel, step, _ in stored])  # [stored averages, STEPS]
 W = torch.stack([w for _, _, w in stored])
 
@@ -285,6 +328,7 @@ curve = [field_error(average_of_width(w.item())).mean for w in widths]
 cloud_start = torch.randn(500, 2)
 fig, (left, right) = panels(2, 2.6, width=7)
 left.semilogy(widths, curve, color=COLORS["model"])
+plots.plain_log(left.yaxis, [0.04, 0.06, 0.1, 0.15])
 left.axhline(errors["the last weights"].mean, color=COLORS["path"], linewidth=1)
 left.text(0.285, errors["the last weights"].mean, "last weights ", ha="right", va="bottom", fontsize=9)
 left.set(xlabel="width of the average", ylabel="squared error of the field")
@@ -430,6 +474,7 @@ class Conditioned(nn.Module):
         return self.out(h)
 
 
+# %%
 fixed = dict(zip("zx", (torch.randn(4000, LATENT), latent_batch(4000)), strict=True))
 agreement = {}
 for how in ("add", "concatenate", "adaLN"):
@@ -493,12 +538,13 @@ assert two.returncode == 0, two.stderr[-2000:]
 right, wrong, rate = map(float, two.stdout.split())
 print(f"gradient of two processes against one: relative difference {right:.0e}")
 print(f"wrong twin, both take the same half:   relative difference {wrong:.2f}")
+assert right < 1e-6 < 1e-2 < wrong
 
+# %%
 times = []
 train(TrainConfig(**config, out=str(runs / "one")), callback=lambda step, loss: times.append(time.perf_counter()))
 alone = (len(times) - 5) / (times[-1] - times[4])
 print(f"steps a second: one process {alone:.1f}, two processes {rate:.1f}: {rate / alone:.2f} times as many")
-assert right < 1e-6 < 1e-2 < wrong
 
 # %% [markdown]
 # Not twice: two processes on one small computer share its memory and wait for each other. On GPUs with a fast link the factor comes close to the number of GPUs, as long as the computing of a step takes longer than the averaging. When the weights do not fit on one GPU, *FSDP* splits them between the processes and gathers each block when it runs: the key is `parallel = "fsdp"`.
@@ -518,7 +564,10 @@ def stop(step, loss):
 try:
     train(TrainConfig(**small, out=str(runs / "killed")), callback=stop)
 except KeyboardInterrupt:
+    left_behind = sorted(file.name for file in (runs / "killed").iterdir())
+with redirect_stdout(None):  # it says where it resumes
     resumed = train(TrainConfig(**small, out=str(runs / "killed")))
+print(f"killed at step 35, left behind: {', '.join(left_behind)}")
 print(f"the 60 losses equal those of the run that was not killed: {resumed.losses == whole.losses}")
 assert resumed.losses == whole.losses
 
