@@ -9,15 +9,11 @@ The config file is JSON, {"data": "digits", "network": "dit", "out": "runs/dit",
 
 import copy
 import difflib
-import errno
 import gc
-import io
 import json
 import math
 import os
-import re
 import sys
-import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
@@ -38,11 +34,11 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from tqdm.auto import tqdm
 
+from fmlib.checkpoints import FORMAT, Checkpoints, RunError, read_checkpoint, step_of
 from fmlib.checks import check_int, check_number
 from fmlib.data import sample_checkerboard, sample_eight_gaussians, sample_moons
 from fmlib.digits import dequantise, load_digits_flow
 from fmlib.dit import SmallDiT
-from fmlib.files import write_atomically
 from fmlib.guidance import drop_labels
 from fmlib.nets import ResidualMLP, VectorFieldMLP
 from fmlib.paths import rectified_flow_path, ve_path, vp_cosine_path, vp_linear_path
@@ -61,16 +57,9 @@ CHOICES = {
     "parallel": ("ddp", "fsdp"),
     "device": ("auto", "cpu", "cuda"),
 }
-MAY_DIFFER = {"steps", "out", "log_every", "save_every", "device"}  # between a run and its continuation
-KEEP = 3  # checkpoints
 TIMEOUT = timedelta(seconds=120)  # after which a process stops waiting for the others
-FORMAT = "fmlib.train 1"
 FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)  # whole tensors, also where each rank holds a part
 N_TRAIN = 1437  # digits
-
-
-class RunError(RuntimeError):
-    """A run cannot start or go on; the message says why and what to do."""
 
 
 @dataclass
@@ -256,81 +245,7 @@ class Shards:
         return dequantise(self.digits.train[rows], self.generator), label
 
 
-# --- checkpoints
-
-
-def write_checkpoint(state: dict, path: Path) -> None:
-    """Write it atomically. Raises RunError with the reason if that fails; the checkpoints before it stay."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    try:
-        write_atomically(buffer.getbuffer(), path)
-    except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
-        raise RunError(f"{path} could not be written: {reason}. The checkpoints before it are intact") from error
-
-
-def read_checkpoint(path: Path) -> dict:
-    """The checkpoint in a file. Raises ValueError with the reason if it is damaged or not one of this module's."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if damaged := archive.testzip():  # compares checksums: torch.load would not notice a flipped bit
-                raise ValueError(f"{damaged} in it is damaged")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # whatever a damaged or foreign file makes zipfile, torch or pickle say
-        raise ValueError(f"not readable: {str(error).splitlines()[0]:.120}") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise ValueError("not a checkpoint of fmlib.train")
-    if step_of(path) != state["step"]:
-        raise ValueError(f"it holds step {state['step']}")
-    return state
-
-
-def step_of(path: Path) -> int | None:
-    match = re.fullmatch(r"step_(\d{6,})\.pt", path.name)
-    return int(match[1]) if match else None
-
-
-class Checkpoints:
-    """The folder of a run. Reads what is there; `latest` is the newest good checkpoint, or None.
-
-    Files that cannot be used stay where they are, and are moved aside if the run comes to write the same name.
-    Raises RunError if the folder belongs to another run.
-    """
-
-    def __init__(self, config: TrainConfig, process: Process):
-        self.folder, self.latest, self.own, self.refused = Path(config.out), None, [], []
-        for path in sorted(filter(step_of, self.folder.glob("step_*.pt")), key=step_of):
-            try:
-                state = read_checkpoint(path)
-            except ValueError as error:
-                process.say(f"{path} is not used: {error}")
-                self.refused.append(path)
-                continue
-            theirs, ours = state["config"], asdict(config)
-            differing = [k for k in ours if k not in MAY_DIFFER and theirs.get(k, "nothing") != ours[k]]
-            if differing:
-                listed = "; ".join(f"{k} = {theirs.get(k)!r} there and {ours[k]!r} here" for k in differing)
-                raise RunError(f"out = {config.out!r} holds checkpoints of another run: {listed}. Choose another out")
-            if state["world"] != process.world:
-                raise RunError(
-                    f"{path} was written by {state['world']} processes, got {process.world} now: each process "
-                    "continues with its own random numbers, so start the same number, or choose another out"
-                )
-            self.own.append(path)
-            self.latest = state
-
-    def save(self, state: dict) -> None:
-        """Write a checkpoint, then delete this run's own beyond the newest KEEP."""
-        path = self.folder / f"step_{state['step']:06d}.pt"
-        if path in self.refused:
-            path.rename(path.with_name(path.name + ".refused"))
-        write_checkpoint(state, path)
-        self.own.append(path)
-        while len(self.own) > KEEP:
-            self.own.pop(0).unlink(missing_ok=True)
+# --- continuing
 
 
 def load_ema(out: str) -> nn.Module:
@@ -375,7 +290,7 @@ def train(config: TrainConfig, callback: Callable[[int, float], None] | None = N
     Raises RunError (see there), and FloatingPointError if the loss becomes NaN or infinite.
     """
     process = join(config)
-    checkpoints = Checkpoints(config, process)
+    checkpoints = Checkpoints(asdict(config), process.world, process.say)
     torch.manual_seed(seed_for(config.seed))  # the same first weights on every rank
     net = build_network(config).to(process.device).train()
     ema = make_ema(net)

@@ -13,18 +13,16 @@ import pytest
 import torch
 
 from fmlib import cfm_loss, load_digits_flow
+from fmlib.checkpoints import RunError, read_checkpoint, write_checkpoint
 from fmlib.train import (
     N_TRAIN,
-    RunError,
     Shards,
     TrainConfig,
     check_gradient,
     load_ema,
     main,
     read_arguments,
-    read_checkpoint,
     train,
-    write_checkpoint,
 )
 
 TINY = {"hidden": 16, "steps": 12, "batch": 16, "save_every": 4, "log_every": 0, "device": "cpu"}
@@ -75,7 +73,10 @@ def python(*arguments, processes=0, timeout=100):
 
 
 def script(folder, name, text):
-    (folder / name).write_text("from fmlib.train import *\nimport torch, os, sys, json\n" + textwrap.dedent(text))
+    (folder / name).write_text(
+        "from fmlib.checkpoints import *\nfrom fmlib.train import *\nimport torch, os, sys, json\n"
+        + textwrap.dedent(text)
+    )
     return folder / name
 
 
@@ -243,7 +244,7 @@ def test_a_bad_checkpoint_is_refused_and_the_one_before_used(tmp_path, capsys, s
     assert "step_000012.pt is not used: " in printed and "resumed from" in printed and "step_000008.pt" in printed
     assert re.search(reason, printed)
     assert resumed.losses == whole.losses and same(resumed.model, whole.model)
-    assert (tmp_path / "step_000012.pt.refused").read_bytes() == spoiled  # moved aside, not deleted
+    assert (tmp_path / "step_000012.pt.aside-1").read_bytes() == spoiled  # moved aside, not deleted
 
 
 def test_a_kill_while_writing_leaves_the_old_checkpoint(tmp_path):
@@ -363,7 +364,7 @@ def test_a_killed_rank_ends_the_job_and_the_next_start_resumes(tmp_path):
             if step == int(sys.argv[2]) and dist.get_rank() == 1:
                 os.kill(os.getpid(), 9)
         writes = []
-        import fmlib.train as engine
+        import fmlib.checkpoints as engine
         write = engine.write_checkpoint
         engine.write_checkpoint = lambda state, path: (writes.append(path), write(state, path))
         train(TrainConfig(**{TINY!r}, out=sys.argv[1]), callback)
