@@ -9,7 +9,7 @@
 # 2. fix the convention in your first sentence, and translate it to the papers that use another;
 # 3. find the lesson that proves each statement.
 #
-# *Before:* nothing but a little calculus. *Time:* 10 minutes to read, about 10 seconds to run.
+# *Before:* calculus, probability (mean, Gaussian) and a little PyTorch. Much on this page is explained only later; on a first reading skip what you do not understand. *Time:* 10 minutes to read, about 10 seconds to run.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
 from importlib.util import find_spec
@@ -50,7 +50,7 @@ def exact(t, x):
 #
 # Start with noise. Give every point a velocity that depends on where it is and what time it is. Follow it from $t = 0$ to $t = 1$. If the velocity is right, the cloud of noise arrives as data. **Flow matching is a way to learn that velocity.**
 
-# Drag $t$ or press play. The shade is the density $p_t$, the arrows are the velocity $u_t$, a few points show where they came from. Rest the pointer on a point to see its whole way.
+# Drag $t$ or press play. The shade is $p_t$, the density of the whole cloud at time $t$. The arrows are $u_t(x)$, the velocity of a point that is at $x$ at time $t$. A few points show where they came from. Rest the pointer on a point to see its whole way.
 
 # %%
 LIMITS = (-3.3, 5.1, -3.0, 3.3)
@@ -78,6 +78,8 @@ player
 # Say it first, because papers differ:
 #
 # > **$t = 0$ is noise, $x_0 \sim \mathcal N(0, I)$. $t = 1$ is data, $x_1$. In between $x_t = \alpha_t x_1 + \sigma_t x_0$. Sampling integrates from 0 to 1.**
+#
+# $\alpha_t$ and $\sigma_t$ are two functions of time, the amounts of data and of noise. In this lesson $\alpha_t = t$ and $\sigma_t = 1 - t$, a straight line; lesson 03 has others.
 #
 # The next cell writes the table from `CONVENTIONS` in `fmlib`. For each source it takes its line and its velocity, translates them, and compares with ours on 1,000 random pairs: the last column is the largest difference.
 
@@ -110,7 +112,9 @@ display(Markdown("\n".join(rows)))
 # %% [markdown]
 # Lipman et al. leave a little noise at the data, $\sigma_{\min}$ (here $10^{-4}$); the rest agree to rounding. diffusers gives its network $1000\,t$ instead of $t$. Many sources call the model as `model(x, t)`, here it is `model(t, x)`. `adapt(model, "SD3")` translates a model in one line (lesson 09).
 #
-# These lessons started from an **interview sheet** on flow matching, and check it line by line ([appendix](11_claims.ipynb)). Where it is wrong, they say so. It says that Lipman et al. put the data at $x_0$, and that SD3 goes "also noise → data". Both are wrong; the table follows the papers. In SD3 $x_0$ is the *data*, so the same letter means the opposite. To translate, replace $t$ by $1 - t$, **and** flip the sign of the velocity. Forgetting one of the two is an easy bug:
+# These lessons started from an **interview sheet** on flow matching, and check it line by line ([appendix](11_claims.ipynb)). Where it is wrong, they say so. It says that Lipman et al. put the data at $x_0$, and that SD3 goes "also noise → data". Both are wrong; the table follows the papers. In SD3 $x_0$ is the *data*, so the same letter means the opposite. To translate, replace $t$ by $1 - t$, **and** flip the sign of the velocity. Forgetting one of the two is an easy bug. The cell below samples with both, and with each of them alone.
+#
+# *How alike are two clouds of points? Two distances answer that in these lessons, **energy distance** and **sliced W2**; small means alike. Two clouds of real data are not at distance zero either: what they read is the **sampling floor**. "Scatters by" is the standard deviation of one reading. The energy distance is an unbiased estimate: where two clouds agree it scatters around 0, and can be slightly negative.*
 
 
 # %%
@@ -137,8 +141,6 @@ assert min(distance["only the time flipped"], distance["only the sign flipped"])
 #
 # **1. Goal.** Learn a velocity field $v_\theta(t, x)$ such that the ODE $\dot x_t = v_\theta(t, x_t)$ carries noise $x_0 \sim p_0$ to data $x_1 \sim p_1$. *(Lesson 01.)*
 #
-# *How alike are two clouds of points? Two distances answer that in these lessons, **energy distance** and **sliced W2**; small means alike. Two clouds of real data are not at distance zero either: that value is the **sampling floor**.*
-#
 # The picture above was made with the exact field. Its end points are data, as far as 1,500 points can tell:
 
 # %%
@@ -149,9 +151,9 @@ print(
 assert w2 < 3 * w2_floor.mean
 
 # %% [markdown]
-# **2. Training.** Regress the velocity of random pairs $z = (x_0, x_1)$, $\mathcal L_{\text{CFM}} = \mathbb E \| v_\theta(t, x_t) - u_t(x_t \mid z) \|^2$. This is *simulation-free*: no ODE is solved to compute it. *(Lessons 02, 04.)*
+# **2. Training.** Draw a time $t$ and a pair $z = (x_0, x_1)$. The point $x_t$ of this pair moves with the velocity $u_t(x_t \mid z) = \dot x_t$; on the straight line that is $x_1 - x_0$. Fit the network to it: $\mathcal L_{\text{CFM}} = \mathbb E_{t,z} \| v_\theta(t, x_t) - u_t(x_t \mid z) \|^2$. This is *simulation-free*: no ODE is solved to compute it. *(Lessons 02, 04.)*
 #
-# **3. The theorem.** $\nabla_\theta \mathcal L_{\text{FM}} = \nabla_\theta \mathcal L_{\text{CFM}}$: regressing the answers of single pairs (CFM) has the same gradient as regressing the unknown *marginal* field, their mean at each place (FM) (Lipman et al. 2023, Theorem 2). The equality is one of *expectations*: on a minibatch the two gradients differ, and the difference shrinks as the batch grows. *(Lesson 02.)*
+# **3. The theorem.** $\nabla_\theta \mathcal L_{\text{FM}} = \nabla_\theta \mathcal L_{\text{CFM}}$: regressing the answers of single pairs (CFM) has the same gradient as regressing the unknown *marginal* field $u_t(x)$, the mean of the pairs' velocities at the place $x$ (FM): $\mathcal L_{\text{FM}} = \mathbb E\| v_\theta(t, x_t) - u_t(x_t) \|^2$ (Lipman et al. 2023, Theorem 2). The equality is one of *expectations*: on a minibatch the two gradients differ, and the difference shrinks as the batch grows. *(Lesson 02.)*
 
 # %%
 # One draw each; lesson 02 measures the rate.
@@ -175,7 +177,7 @@ for batch in (100, 1_000, 10_000):
 assert relative[2] < relative[0] / 3
 
 # %% [markdown]
-# **4. The simplest path.** $x_t = (1-t)\,x_0 + t\,x_1$ with the target $x_1 - x_0$: 1-rectified flow, also called I-CFM (Tong et al., with their $\sigma = 0$). *OT-CFM is something else*: the same line, but with noise and data not paired at random but so that the ways are short in each batch (optimal transport). SD3 and FLUX use this line with time reversed (table above). The line is straight for *one pair*. The flow that is learned bends, as the paths in the picture do. *(Lessons 03, 07.)*
+# **4. The simplest path.** $x_t = (1-t)\,x_0 + t\,x_1$ with the target $x_1 - x_0$. This is called rectified flow ("1-rectified": before any reflow, lesson 07), or I-CFM (independent CFM: noise and data are paired at random; Tong et al., with their $\sigma = 0$). *OT-CFM is something else*: the same line, but with noise and data not paired at random but so that the ways are short in each batch (optimal transport). SD3 and FLUX use this line with time reversed (table above). The line is straight for *one pair*. The flow that is learned bends, as the paths in the picture do. *(Lessons 03, 07.)*
 
 # %%
 chord = (states[-1] - states[0]).norm(dim=1)

@@ -79,7 +79,11 @@ player
 #
 # $$ \frac{d}{dt}\int_{\text{box}} p_t\,dx \;=\; -\oint_{\text{walls}} p_t\,u_t \cdot n \,dS $$
 #
-# The right side is the **flux** $p_t u_t$, integrated over the walls; $n$ points outwards. Nothing else has been assumed. We count particles on the left, integrate the closed forms on the right.
+# In a short time $dt$ a wall element $dS$ is crossed by the particles within the distance $u_t\cdot n\,dt$ of it. Their mass is $p_t\,u_t\cdot n\,dt\,dS$. $p_t u_t$ is called the **flux**; $n$ points outwards. Nothing else has been assumed.
+#
+# Below both sides are integrated over $t$. The left side is counted with particles. The right side uses the exact formulas of $p_t$ and $u_t$, which are known for these data.
+#
+# Two habits of these lessons. A difference is divided by its standard error; the result is called $z$, and for a true statement $|z|$ is seldom above 3. And beside a check stands its **wrong twin**: the same computation with one mistake made on purpose, which must fail.
 
 # %%
 BOX = (-1.0, 1.0, 0.5, 2.5)
@@ -131,7 +135,7 @@ print(f"with the sign of the flux flipped: {wrong[-1]:.4f}, z = {z_wrong:.0f}")
 assert abs(z) < 4.5 and abs(z_wrong) > 20
 
 # %% [markdown]
-# No: it rises while the clump gathers and falls a little at the end, when the clump's edge lies outside the box. With the wrong sign the share ends below zero.
+# No: it rises while the clump gathers. It falls a little at the end: the clump still moves up, and its upper edge leaves the box through the top wall. With the wrong sign the share ends below zero.
 #
 # ## From the box to a point
 #
@@ -139,7 +143,7 @@ assert abs(z) < 4.5 and abs(z_wrong) > 20
 #
 # $$ \boxed{\;\partial_t p_t + \nabla \cdot (p_t\, u_t) = 0\;} $$
 #
-# **If a (smooth) field satisfies this, and particles start as $p_0$, they are distributed as $p_t$ at every $t$.** That is all that flow matching needs from $u_t$.
+# **If a (smooth) field satisfies this, and particles start as $p_0$, they are distributed as $p_t$ at every $t$.** That is all that flow matching needs from $u_t$. (Why this direction too? By the box argument the density of the moving particles satisfies the equation. For a smooth field the equation with the start $p_0$ has only one solution. So that density is $p_t$.)
 #
 # To check it we use the product rule $\nabla\cdot(p\,u) = p\,\nabla\cdot u + u\cdot\nabla p$ and divide by $p_t$, so that thin regions count as much as dense ones: $\partial_t \log p_t + \nabla\cdot u_t + u_t\cdot\nabla\log p_t = 0$. Autograd gives each term.
 
@@ -238,7 +242,11 @@ assert abs(summary["u + J score"][1]) < 0.01 < min(summary["u + constant (1, 0)"
 assert summary["u + J score"][2] > 1.5 * summary["u alone"][2]
 
 # %% [markdown]
-# The turned score runs along the level lines of $p_t$: it stirs the mass where it is, and moves none from thick to thin. In formulas $\nabla\cdot(p\,J\nabla\log p) = \nabla\cdot(J\nabla p) = 0$. The whirl costs transport. Among all fields with the same $p_t$ the *gradient* field has the least kinetic energy, because a gradient $\nabla\phi$ and an admissible $w$ are orthogonal on average: $\mathbb E[\nabla\phi\cdot w] = \int p\,\nabla\phi\cdot w = -\int\phi\,\nabla\cdot(p\,w) = 0$. With independent Gaussian noise $u_t$ is such a gradient field: $u = a_t x + b_t\nabla\log p_t$ (lesson 06). It is still not optimal transport from $p_0$ to $p_1$: that would also choose the densities in between.
+# Transport cost is $\mathbb E\|x_1 - x_0\|^2$, the mean squared distance from start to end. The first and the last row share one draw of noise and data, so they share its luck, here a little above the floor: compare them with each other. The residual is the sharp test.
+#
+# The turned score runs along the level lines of $p_t$: it stirs the mass where it is, and moves none from thick to thin. In formulas $\nabla\cdot(p\,J\nabla\log p) = \nabla\cdot(J\nabla p) = 0$. The whirl costs transport.
+#
+# Which of all these fields does the least work? Call $\mathbb E\|v\|^2$ the kinetic energy, and $w$ *admissible* if $\nabla\cdot(p_t w) = 0$. If $u = \nabla\phi$ is a gradient, then $\mathbb E[\nabla\phi\cdot w] = \int p\,\nabla\phi\cdot w = -\int\phi\,\nabla\cdot(p\,w) = 0$, so $\mathbb E\|u + w\|^2 = \mathbb E\|u\|^2 + \mathbb E\|w\|^2$: every $w$ costs energy. With independent Gaussian noise $u_t = a_t x + b_t\nabla\log p_t$ (lesson 06), the gradient of $\phi = \tfrac12 a_t\|x\|^2 + b_t\log p_t$. It is still not optimal transport from $p_0$ to $p_1$: that would also choose the densities in between.
 #
 
 # %%
@@ -325,7 +333,7 @@ print(
 assert (volume + change).abs().median() < 1e-4 < 0.1 < (volume - change).abs().median()
 
 # %% [markdown]
-# In 2 dimensions the trace costs two extra derivatives; in a million it costs a million. **Hutchinson's estimate** $\epsilon^\top J \epsilon$, with random signs $\epsilon$, costs one. It is unbiased, because the entries have mean 0 and mean square 1: its mean over many $\epsilon$ is the trace. One $\epsilon$ is kept along a whole way. A single likelihood becomes noisy, an average over many samples does not suffer much.
+# The divergence is the trace of the Jacobian $A = \partial u/\partial x$. In 2 dimensions it costs two extra derivatives, in a million dimensions a million. **Hutchinson's estimate** $\epsilon^\top A\,\epsilon$, with independent random signs $\epsilon_i = \pm 1$, costs one. It is unbiased: $\mathbb E[\epsilon_i\epsilon_j]$ is 1 for $i = j$ and 0 otherwise, so on average only the diagonal of $A$ is left. One $\epsilon$ is kept along a whole way. A single likelihood becomes noisy, an average over many samples does not suffer much.
 
 
 # %%
@@ -350,7 +358,7 @@ assert abs(per_repeat.mean) < 4.5 * per_repeat.std_error and abs(wrong.mean) > 4
 #
 # $$ dx = \bigl[u_t(x) + \tfrac12 g^2 \nabla\log p_t(x)\bigr]dt + g\,dW . $$
 #
-# For **any** $g(t) \ge 0$ the densities are the same $p_t$: the noise adds $\tfrac12 g^2\Delta p$ to $\partial_t p$, and the extra drift adds $-\nabla\cdot(p\,\tfrac12 g^2\nabla\log p) = -\tfrac12 g^2\Delta p$. They cancel. With $g = 0$ it is the ODE. The single ways are rough and different; the cloud is the same.
+# For **any** $g(t) \ge 0$ the densities are the same $p_t$. Noise spreads a density as heat spreads: steps of variance $g^2 dt$ add $\tfrac12 g^2\Delta p$ to $\partial_t p$, with $\Delta p = \nabla\cdot\nabla p$ (the heat equation; with a drift it is called the Fokker–Planck equation). The extra drift adds $-\nabla\cdot(p\,\tfrac12 g^2\nabla\log p) = -\tfrac12 g^2\Delta p$, because $p\,\nabla\log p = \nabla p$. They cancel. With $g = 0$ it is the ODE. The single ways are rough and different; the cloud is the same.
 
 
 # %%
@@ -380,7 +388,7 @@ assert min(list(sde_distance.values())[2:]) > 0.015
 # %% [markdown]
 # ## Trap: the sign of the probability-flow ODE
 #
-# Diffusion papers write the noising SDE in *noising time* $\tau = 1 - t$: $dx = f\,d\tau + g\,dW$, and its probability-flow ODE $dx/d\tau = f - \tfrac12 g^2 \nabla\log p$. Our $t$ runs the other way, so **both terms change sign**:
+# Diffusion papers write the noising SDE in *noising time* $\tau = 1 - t$: $dx = f\,d\tau + g\,dW$, with a known drift $f$. The ODE with the same densities is called its **probability-flow ODE**. By the section above, leaving out the noise means subtracting its correction from the drift: $dx/d\tau = f - \tfrac12 g^2 \nabla\log p$. Our $t$ runs the other way, so **both terms change sign**:
 #
 # $$ u_t(x) = -f(x) + \tfrac12 g^2\,\nabla\log p_t(x). $$
 #

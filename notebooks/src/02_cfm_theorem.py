@@ -70,11 +70,11 @@ print(
 )
 
 # %% [markdown]
-# The **mean**:
+# The **mean**. To write it down, fix $z$, for example a data point $x_1$. Then $x_t = \alpha_t x_1 + \sigma_t x_0$ is random only through $x_0$. Its density is $p_t(x\mid z)$, the *conditional path*, and $u_t(x\mid z)$ is the velocity of its particles. With $q(z)$ for the distribution of $z$, the density of all particles together is $p_t(x) = \int p_t(x\mid z)\,q(z)\,dz$, and
 #
 # $$ u_t(x) = \mathbb E\bigl[\,u_t(x_t \mid z)\;\big|\;x_t = x\,\bigr] = \int u_t(x\mid z)\,\frac{p_t(x \mid z)\,q(z)}{p_t(x)}\,dz . $$
 #
-# Here $z$ is what we condition on, and $q(z)$ its distribution: a data point $x_1$, or a pair $(x_0, x_1)$. For a pair the conditional path is a single point (a Dirac), so the density form on the right is meant for $z = x_1$; the expectation on the left covers both.
+# $z$ may be a data point $x_1$ or a pair $(x_0, x_1)$. For a pair the conditional path is a single point (a Dirac), so the density form on the right is meant for $z = x_1$; the expectation on the left covers both.
 #
 # **Theorem 1** (Lipman et al. 2023): *this field satisfies the continuity equation with $p_t$.* The reason in one sentence: each conditional flux $p_t(x\mid z)\,u_t(x\mid z)$ balances its own density, and the equation is linear, so the sum balances the sum. Dividing the total flux by the total density gives the mean.
 #
@@ -278,7 +278,7 @@ print(
 assert 0.15 < centres[bins.argmax()] < 0.4
 
 # %% [markdown]
-# At $t = 0$ the position says nothing about the data, and the variance is that of $x_1$; at $t = 1$ it is that of the unknown noise, 2 in two dimensions. In between, the choice among the clumps adds to it.
+# At $t = 0$ the position says nothing about the data, and the variance is that of $x_1$. In between, $x_1 - x_0 = (x_1 - x_t)/(1-t)$, so the variance is $\operatorname{tr}\operatorname{Var}[x_1\mid x_t]/(1-t)^2$. At first the factor grows faster than the doubt about $x_1$ shrinks. Then the clump becomes clear, and the variance falls. At $t = 1$ it is that of the unknown noise, 2 in two dimensions.
 #
 # ## A perfect fit memorises
 #
@@ -301,17 +301,17 @@ for ax, (name, x) in zip(axes, ends.items(), strict=True):
     ax.scatter(*training.T, s=26, facecolors="none", edgecolors=COLORS["data"], linewidths=1)
     ax.set_title(name, fontsize=9)
     plots.bare(ax, (-3.6, 3.6, -2.6, 3.2))
-    print(f"{name:34} {100 * copies[name]:5.1f} % of 1,000 samples are training points")
+    print(f"{name:34} {100 * copies[name]:5.1f} % of 1,000 samples lie within 0.01 of a training point")
 show(fig, "Left: all samples lie on the 64 circled training points. Right: the samples fill the three clumps.")
 assert copies["exact field of 64 points"] > 0.99 and copies["exact field of the distribution"] < 0.05
 
 # %% [markdown]
-# So "the marginal field is intractable", as the interview sheet has it, needs a second half: for *finite data* it is exactly computable, and it only returns training points. A trained network gives new samples because it does **not** reach this minimum.
+# So "the marginal field is intractable", as the interview sheet has it, needs a second half: for *finite data* it is exactly computable, and it only returns training points. (Of the exact field's samples a few are near one by chance.) A trained network gives new samples because it does **not** reach this minimum.
 #
 # ## Traps
 #
 # - "The gradients are equal" – in expectation. On a batch they differ by the noise of the targets.
-# - "CFM picks the OT map". It picks the conditional mean $\mathbb E[\dot x_t \mid x_t]$, whatever the coupling. Lipman et al. say themselves (section 4.1) that their *marginal* field is not an optimal transport map.
+# - "CFM picks the OT map" (optimal transport: the map from noise to data with the smallest mean squared distance). It picks the conditional mean $\mathbb E[\dot x_t \mid x_t]$, whatever the **coupling**, that is, the way in which noise and data are paired. Lipman et al. say themselves (section 4.1) that their *marginal* field is not an optimal transport map.
 # - "A lower CFM loss means a better model" – only on the same data, path and distribution of $t$: the constant depends on all three.
 
 # %% [markdown]

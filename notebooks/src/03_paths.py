@@ -71,7 +71,9 @@ player
 # | VP-linear, $\tau = 1-t$ | $e^{-T/2}$, $T = 0.1\tau + 9.95\tau^2$ | $\sqrt{1 - e^{-T}}$ | $\frac{\beta}{2}\bigl(\alpha\,x_1 - \frac{\alpha^2}{\sigma}\,x_0\bigr)$, $\beta = 0.1 + 19.9\tau$ |
 # | VE | $1$ | $\sigma_{\max}^{1-t}\,\sigma_{\min}^{t}$ | $-\ln\frac{\sigma_{\max}}{\sigma_{\min}}\;\sigma_t\,x_0$ |
 #
-# "DDPM's cosine schedule" is from Nichol & Dhariwal (2021), with an offset $s = 0.008$; DDPM itself (Ho et al. 2020) uses the linear one.
+# VP: variance preserving; VE: variance exploding. $T(\tau)$ is the integral of $\beta$ from 0 to $\tau$. Here $\sigma_{\max} = 50$ and $\sigma_{\min} = 0.01$. The fourth panel below is the size of the target for $x_0$ and $x_1$ of size 1.
+#
+# The interview sheet speaks of "DDPM's cosine schedule". DDPM (Ho et al. 2020, the classic diffusion model) uses the linear one. The cosine schedule is from Nichol & Dhariwal (2021), there with an offset $s = 0.008$, which we leave out.
 
 # %%
 t = torch.linspace(0, 1, 401, dtype=torch.float64)
@@ -128,7 +130,7 @@ assert abs(measured - 1) > 0.4
 # %% [markdown]
 # ## "Straight" is said of a pair
 #
-# The target $x_1 - x_0$ of rectified flow does not depend on $t$: the line of **one pair** is straight. The flow that is learned follows the *mean* of many lines, and bends wherever they cross.
+# The target $x_1 - x_0$ of rectified flow does not depend on $t$: the line of **one pair** is straight. The flow that is learned follows the *mean* of many lines. Where lines cross, this mean usually changes along the way, and the flow bends.
 #
 # > **Predict, then run (1).** The ways of the flow: straight, a little bent, or strongly bent? And what happens if you take the whole way in **one** Euler step?
 
@@ -184,11 +186,11 @@ print(
 assert gap.max() < 1e-5 and other.median() > 1e-4
 
 # %% [markdown]
-# The reason: $x_t/\alpha_t = x_1 + (\sigma_t/\alpha_t)\,x_0$ depends on $t$ only through the signal-to-noise ratio, SNR $= \alpha_t^2/\sigma_t^2$. So does its mean velocity, up to the speed of the clock. Let $t'$ be the time at which path $b$ has the SNR that path $a$ has at $t$. Then $x^a_t / \alpha^a_t$ and $x^b_{t'} / \alpha^b_{t'}$ are the same random variable, and the flows are the same flow, run at another speed and drawn at another scale. For rectified flow and the cosine path the SNRs match at
+# The reason: $x_t/\alpha_t = x_1 + (\sigma_t/\alpha_t)\,x_0$ depends on $t$ only through the signal-to-noise ratio, SNR $= \alpha_t^2/\sigma_t^2$. So does its mean velocity, up to the speed of the clock. Let $t'$ be the time at which path $b$ has the SNR that path $a$ has at $t$. Then $x^a_t / \alpha^a_t$ and $x^b_{t'} / \alpha^b_{t'}$ are the same random variable of the same pair $(x_0, x_1)$, and the flows are the same flow, run at another speed and drawn at another scale. For rectified flow and the cosine path the SNRs match at
 #
 # $$ \tan\frac{\pi t'}{2} = \frac{t}{1-t}. $$
 #
-# Both start at pure noise and end at pure data, so the whole map agrees. **For paths from pure noise to pure data the exact flow does not depend on the path. The path changes the discretisation, and what is easy to learn.** The check, half-way:
+# At $t = 0$, where $\alpha_t = 0$, divide by $\sigma_t$ instead: $x_t/\sigma_t = x_0 + (\alpha_t/\sigma_t)\,x_1$ also depends only on the SNR, and starts at $x_0$ on both paths. So both flows start at the same point. At the end $\alpha_1 = 1$, so they also end at the same point. **For paths from pure noise to pure data the exact map from $x_0$ to the end does not depend on the path.** The path changes the speed and the scale on the way, hence the discretisation, and what is easy to learn. The check, half-way:
 
 
 # %%
@@ -244,7 +246,7 @@ assert better("one narrow Gaussian", "rectified flow", "VP-cosine")
 assert better("one Gaussian like the noise", "VP-cosine", "rectified flow")
 
 # %% [markdown]
-# It depends on the data. For a narrow clump one step of rectified flow again lands on the mean, and is off by the clump's own size only ($0.05\sqrt2 = 0.07$), while the cosine path overshoots. For data that look like the noise the cosine field vanishes and *its* one step is exact. On the three Gaussians the cosine path wins at every step count here. No path is "the shortest" for every data set; the straight line is the shortest only for one pair.
+# It depends on the data. For a narrow clump one step of rectified flow again lands on the mean, and is off by the clump's own size only ($0.05\sqrt2 = 0.07$), while one step of the cosine path lands on $x_0 + \frac{\pi}{2}\,\mathbb E[x_1]$: it overshoots the mean and keeps all of the noise. For data that look like the noise the cosine field vanishes and *its* one step is exact. On the three Gaussians the cosine path wins at every step count here. No path is "the shortest" for every data set; the straight line is the shortest only for one pair.
 
 # %%
 fig, axes = panels(3, 2.3, sharey=True)
@@ -267,7 +269,7 @@ show(
 #
 # The variance-exploding path adds noise of size 50 to the data. Two traps follow.
 #
-# 1. **The start.** At $t = 0$ the particles are distributed as data + $50\,\mathcal N(0, I)$. Start the sampler there, not at $\mathcal N(0, I)$. Scale only the *start*: in training the path itself multiplies $x_0$ by $\sigma_t$.
+# 1. **The start.** At $t = 0$ the particles are distributed as data $+\;50\,x_0$, with $x_0 \sim \mathcal N(0, I)$. Beside 50 the data hardly matter, so start the sampler at $50\,x_0$, not at $x_0$. Scale only the *start*: in training the path itself multiplies $x_0$ by $\sigma_t$.
 # 2. **The targets.** They are of the size $\sigma_t$ too, which is hard for a plain network (not run here). EDM scales input, output and weight (Karras et al. 2022, section 5).
 
 # %%

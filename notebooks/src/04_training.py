@@ -113,7 +113,7 @@ for name, values in losses.items():
     print(f"{name:30} {estimate(values)}")
 
 # %% [markdown]
-# Read the first line again: **the exact field, the best that any network can ever be, has a loss far from zero.** And look at the third: a network that is fed $x_1$ where $x_t$ was meant reaches a *lower* loss than is possible. It knows $x_1$ and only has to guess the noise. Its samples are useless. A loss below the floor is a bug.
+# Read the first line again: **the exact field, the best that any network can ever be, has a loss far from zero.** And look at the third: a network that is fed $x_1$ where $x_t$ was meant reaches a *lower* loss than is possible. It knows $x_1$ and only has to guess the noise. Such a network cannot sample: there it gets $x_t$, never $x_1$. With fresh data in every batch, a mean loss clearly below that of the exact field is a bug. (On a finite training set it can also be overfitting, lesson 02.)
 #
 # ## The loss does not go to zero
 #
@@ -169,7 +169,7 @@ model, ema_model = train_flow_matching(
 print(f"{TOTAL} steps in {time.process_time() - before:.0f} s of computing on one thread")
 
 # %% [markdown]
-# The curve ends on the black line, and it looks almost finished after 200 steps. **It is not.** The part that still improves is the first term of the sum, and it is small beside the noise of the second. (That noise is also why the curve dips below the line here and there.)
+# The curve ends on the black line, and it looks almost finished after 200 steps. **It is not.** The part that still improves is the first term of the sum, and it is small beside the second. (The second term scatters from batch to batch; therefore the curve dips below the line here and there.)
 #
 # ## The check: the loss splits as claimed
 #
@@ -361,7 +361,7 @@ show(
 assert moving["Transformer's, 1 to 1e-4"] < 10 and moving["ours, pi/2 to 32 pi"] == 128
 
 # %% [markdown]
-# Does it matter? Measure, do not guess. The same 200 steps, the error against the oracle. The second network changes only the features. The third is the second with one thing more: the initial weights of its two inputs $x$ are enlarged. The last one is ours; it *adds* a projection of $x$ and one of $t$ where the interview sheet *concatenates* them.
+# Does it matter? Measure, do not guess. The same 200 steps, the error against the oracle. The second network changes only the features. The third is the second with one thing more: the initial weights of its two inputs $x$ are enlarged. The last one is ours. It *adds* a projection of $x$ and one of $t$ where the interview sheet *concatenates* them; it also has one hidden layer more and a simpler branch for the time, so compare it with care.
 
 
 # %%
@@ -429,7 +429,7 @@ print(
 print(f"(each with a standard error of about {spread['uniform'] / (2 * 150) ** 0.5:.3f})")
 
 # %% [markdown]
-# Stratifying removes only that part of the noise which comes from the mean loss *changing* with $t$. In two dimensions the pairs themselves are noisier than that: no gain that 150 repeats can show. It costs nothing, so it is the default here. The digits below show the other case.
+# Stratifying removes only that part of the noise which comes from the mean loss *changing* with $t$. In two dimensions the pairs themselves are noisier than that. The difference between the two readings is about two of its standard errors, too little to measure a gain. It costs nothing, so it is the default here. The digits below show the other case.
 #
 # Now the logit-normal, against its weight. The wrong twin forgets the weight.
 
@@ -524,7 +524,7 @@ print(
 assert spread["stratified"] < 0.7 * spread["uniform"]
 
 # %% [markdown]
-# The **energy distance** is zero exactly when two distributions agree. Its estimate here is unbiased, so real against real scatters around zero. The generated digits come close and do not reach that floor: a few hundred steps of a plain network leave something to learn. Lesson 08 lets you choose the digit, and lesson 09 gives it a better network.
+# The **energy distance** is zero exactly when two distributions agree. Its estimate here is unbiased, so real against real scatters around zero, and can be negative. All eight sets are compared with the same test images, and the ± does not contain the luck of these; all rows share it. The generated digits come close and do not reach that floor: a few hundred steps of a plain network leave something to learn. Lesson 08 lets you choose the digit, and lesson 09 gives it a better network.
 #
 # In 64 dimensions a pair's own noise averages out over the pixels, the mean loss changes with $t$, and stratified times pay.
 

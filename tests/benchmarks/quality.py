@@ -1,0 +1,174 @@
+"""Time to quality: seconds of one thread until samples are within three sampling floors, for four training recipes.
+
+python tests/benchmarks/quality.py [--seeds N] [--cap S]
+
+Each recipe trains with its own network, batch, optimiser and schedule, through its own library's path and loss. Only
+training is on the clock. All are sampled alike: Heun, 25 steps, 10,000 points, by sliced W2. A recipe reaches the goal
+when two checks in a row are within three floors. It stops at the end of its steps, or at the cap.
+"""
+
+import argparse
+import itertools
+import statistics
+import time
+
+import torch
+from recipes import QuickReferenceMLP
+from store import store
+from torch import nn
+from tqdm import tqdm
+
+import fmlib
+from fmlib import heun_sampler, sampling_floor, sliced_w2
+
+N, GOAL = 10_000, 3.0
+DATA = {"moons": fmlib.sample_moons, "8 Gaussians": fmlib.sample_eight_gaussians}
+PATH = fmlib.rectified_flow_path()
+
+
+class Stop(Exception):
+    pass
+
+
+def fmlib_default(sample, check, steps=2000):
+    """train_flow_matching as it is: 2,000 steps of 512, peak rate 1e-2 falling to 0, EMA with a warm-up."""
+    net = fmlib.VectorFieldMLP(2, 128)
+    loader = fmlib.SampledBatches(sample, batch=512)
+    return fmlib.train_flow_matching(
+        net, loader, PATH, steps, log_every=0, callback=lambda step, loss, model, ema: check(step, steps, ema)
+    )
+
+
+def quick_reference(sample, check, steps=20_000):
+    """The quick reference's section 4: constant 3e-4, batch 512, logit-normal times; its raw model, as it samples."""
+    net = QuickReferenceMLP(2, 128)
+    loader = fmlib.SampledBatches(sample, batch=512)
+    fmlib.train_flow_matching(
+        net, loader, PATH, steps, lr=3e-4, schedule="constant", t_dist="logitnormal", log_every=0,
+        callback=lambda step, loss, model, ema: check(step, steps, model),
+    )  # fmt: skip
+
+
+def torchcfm_tutorial(sample, check, steps=20_000):
+    """torchcfm's tutorial: 3 layers of 64, SELU, batch 256, Adam 1e-3; here with sigma = 0, which favours it."""
+    from torchcfm.conditional_flow_matching import ConditionalFlowMatcher
+    from torchcfm.models.models import MLP
+
+    net, matcher = MLP(dim=2, time_varying=True), ConditionalFlowMatcher(sigma=0.0)
+    optimizer = torch.optim.Adam(net.parameters())
+    model = lambda t, x: net(torch.cat([x, t[:, None]], 1))
+    for step in range(1, steps + 1):
+        x1 = sample(256)
+        t, xt, ut = matcher.sample_location_and_conditional_flow(torch.randn_like(x1), x1)
+        optimizer.zero_grad()
+        loss = (model(t, xt) - ut).square().mean()
+        loss.backward()
+        optimizer.step()
+        check(step, steps, model)
+
+
+def flow_matching_notebook(sample, check, steps=20_000):
+    """facebookresearch's 2D notebook: 4 hidden layers of 512, Swish, batch 4,096, Adam 1e-3."""
+    from flow_matching.path import AffineProbPath
+    from flow_matching.path.scheduler import CondOTScheduler
+
+    widths = [3, 512, 512, 512, 512]
+    layers = [m for a, b in itertools.pairwise(widths) for m in (nn.Linear(a, b), nn.SiLU())]
+    net = nn.Sequential(*layers, nn.Linear(512, 2))
+    path = AffineProbPath(scheduler=CondOTScheduler())
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    model = lambda t, x: net(torch.cat([x, t[:, None]], 1))
+    for step in range(1, steps + 1):
+        x1 = sample(4096)
+        s = path.sample(t=torch.rand(4096), x_0=torch.randn_like(x1), x_1=x1)
+        optimizer.zero_grad()
+        loss = (model(s.t, s.x_t) - s.dx_t).square().mean()
+        loss.backward()
+        optimizer.step()
+        check(step, steps, model)
+
+
+RECIPES = (fmlib_default, quick_reference, torchcfm_tutorial, flow_matching_notebook)
+
+
+def run(recipe, sample, floor: float, cap: float, every: float = 0.5, **kwargs) -> dict:
+    """{"reached": seconds or None, "seconds", "steps", "best", "last"}; distances in floors."""
+    spent, mark, due, history = 0.0, time.process_time(), every, []
+
+    @torch.no_grad()
+    def check(step, steps, model):
+        nonlocal spent, mark, due
+        spent += time.process_time() - mark
+        if spent >= due or step == steps:
+            state = torch.get_rng_state()  # the check must not change the training
+            torch.manual_seed(1234)
+            distance = sliced_w2(heun_sampler(model, torch.randn(N, 2), steps=25), sample(N)) / floor
+            torch.set_rng_state(state)
+            history.append((spent, step, distance))
+            due = max(spent, due) + max(every, 0.04 * spent)
+            if spent > cap and step != steps:
+                raise Stop
+        mark = time.process_time()
+
+    try:
+        recipe(sample, check, **kwargs)
+    except Stop:
+        pass
+    good = [a for a, b in itertools.pairwise(history) if a[2] <= GOAL and b[2] <= GOAL]
+    if not good and history[-1][2] <= GOAL:
+        good = [history[-1]]
+    return {
+        "reached": good[0][0] if good else None,
+        "seconds": history[-1][0],
+        "steps": history[-1][1],
+        "best": min(h[2] for h in history),
+        "last": history[-1][2],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--cap", type=float, default=45.0, help="seconds of training after which a recipe is stopped")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = {}
+    for data, sample in DATA.items():
+        torch.manual_seed(0)
+        floor = sampling_floor(sliced_w2, sample, N, repeats=16).mean
+        results = {recipe.__name__: [] for recipe in RECIPES}
+        for seed in tqdm(range(options.seeds), desc=data):  # interleaved: each seed runs all recipes
+            for recipe in RECIPES:
+                torch.manual_seed(seed)
+                results[recipe.__name__].append(run(recipe, sample, floor, options.cap))
+            torch.manual_seed(seed)
+            as_long = max(1000, round(2000 * options.cap / results["fmlib_default"][-1]["seconds"]))
+            name = "fmlib_default, as long as the cap"
+            longer = run(fmlib_default, sample, floor, 2 * options.cap, every=options.cap / 10, steps=as_long)
+            results.setdefault(name, []).append(longer)
+        rows[data] = {"floor": floor, "cap": options.cap, "recipes": results}
+        print(f"\n{data}, sampling floor of sliced W2 {floor:.4f}, cap {options.cap:g} s, {options.seeds} seeds\n")
+        print(table(results))
+    store("time to quality", rows)
+
+
+def middle(values: list) -> str:
+    """Median and range; a run that never got there counts as longer than all others."""
+    inf = float("inf")
+    v = sorted(inf if x is None else x for x in values)
+    words = ["not reached" if x == inf else f"{x:.1f}" for x in (statistics.median_high(v), v[0], v[-1])]
+    return words[0] if len(set(words)) == 1 else f"{words[0]} ({words[1]} – {words[2]})"
+
+
+def table(results: dict) -> str:
+    lines = ["| recipe | seconds to 3 floors | floors at its end | after seconds, steps |", "|---|---|---|---|"]
+    for name, runs in results.items():
+        ends = f"{statistics.median(r['seconds'] for r in runs):.0f} s, {statistics.median_high(r['steps'] for r in runs):,}"
+        lines.append(
+            f"| {name} | {middle([r['reached'] for r in runs])} | {middle([r['last'] for r in runs])} | {ends} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
