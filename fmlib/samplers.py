@@ -57,7 +57,9 @@ def edm_grid(path: FlowPath, sigma_min: float = 0.002, sigma_max: float = 80.0, 
     Karras et al. 2022 (arXiv 2206.00364), eq. 5, there for sigma(t) = t. Here the time of each noise level is found
     on the given path, whatever its own schedule is.
     """
-    if not 0 < sigma_min < sigma_max < math.inf:
+    sigma_min, sigma_max = check_number("sigma_min", sigma_min), check_number("sigma_max", sigma_max)
+    rho = check_number("rho", rho, 0, open_low=True)
+    if not 0 < sigma_min < sigma_max:
         raise ValueError(
             f"sigma_min and sigma_max must satisfy 0 < sigma_min < sigma_max, got {sigma_min}, {sigma_max}"
         )

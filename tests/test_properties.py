@@ -1,0 +1,281 @@
+"""Properties that hold for every shape, dtype and time, found by hypothesis; and errors that name their argument."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import fmlib
+from fmlib import (
+    EmpiricalDistribution,
+    GaussianMixture,
+    PairBatches,
+    SampledBatches,
+    SampledPairs,
+    VectorFieldMLP,
+    adapt,
+    cfm_loss,
+    cosine_grid,
+    ddim_sampler,
+    dopri5_sampler,
+    drop_labels,
+    edm_grid,
+    energy_distance,
+    euler_sampler,
+    guided,
+    heun_sampler,
+    log_likelihood,
+    logit_normal_t,
+    midpoint_sampler,
+    minibatch_ot,
+    rectified_flow_path,
+    reflow_pairs,
+    rk4_sampler,
+    sde_sampler,
+    shift_grid,
+    sliced_w2,
+    stratified_t,
+    three_gaussians,
+    train_flow_matching,
+    transport_cost,
+    uniform_grid,
+    uniform_t,
+    ve_path,
+    vp_cosine_path,
+    vp_linear_path,
+    wasserstein2,
+)
+
+RF = rectified_flow_path()
+PATHS = (RF, vp_cosine_path(), vp_linear_path(), ve_path(0.1, 5.0))
+SAMPLERS = (euler_sampler, midpoint_sampler, heun_sampler, rk4_sampler)
+MIX = three_gaussians()
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+
+dtypes = st.sampled_from([torch.float32, torch.float64])
+shapes = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)  # [B, ...], B alone included
+times = st.floats(0.05, 0.95)
+seeds = st.integers(0, 10_000)
+
+
+def randn(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+# --- shapes, dtypes, broadcasting
+
+
+@quick
+@given(shapes, dtypes, times, seeds, st.sampled_from(PATHS))
+def test_a_path_keeps_shape_and_dtype_and_broadcasts_its_time(shape, dtype, t, seed, path):
+    x0, x1 = randn(*shape, seed=seed, dtype=dtype), randn(*shape, seed=seed + 1, dtype=dtype)
+    one = path.sample_xt(t, x0, x1)
+    each = path.sample_xt(torch.full(shape[:1], t, dtype=dtype), x0, x1)
+    assert one.shape == shape and one.dtype == dtype and torch.equal(one, each)
+    own = torch.linspace(0.1, 0.9, shape[0], dtype=dtype)
+    whole = path.target_ut(own, x0, x1)
+    rows = torch.cat([path.target_ut(own[i], x0[i : i + 1], x1[i : i + 1]) for i in range(shape[0])])
+    torch.testing.assert_close(whole, rows)
+    if shape[0] > 1:  # the wrong twin: the times in another order give another target, unless it is constant in t
+        other = path.target_ut(own.flip(0), x0, x1)
+        assert path is RF or not torch.allclose(whole, other)
+
+
+@quick
+@given(shapes, times, seeds, st.sampled_from(PATHS))
+def test_every_conversion_comes_back(shape, t, seed, path):
+    names = ("velocity", "epsilon", "x1", "score")
+    xt, value = randn(*shape, seed=seed, dtype=torch.float64), randn(*shape, seed=seed + 1, dtype=torch.float64)
+    for a in names:
+        for b in names:
+            if a != b:
+                there = getattr(fmlib, f"{a}_to_{b}")(path, t, xt, value)
+                back = getattr(fmlib, f"{b}_to_{a}")(path, t, xt, there)
+                torch.testing.assert_close(back, value, rtol=1e-6, atol=1e-6)
+                assert there.shape == xt.shape and not torch.allclose(there, value)
+    v_diff = fmlib.velocity_to_v_diff(path, t, xt, value)
+    torch.testing.assert_close(fmlib.v_diff_to_velocity(path, t, xt, v_diff), value, rtol=1e-6, atol=1e-6)
+
+
+@quick
+@given(shapes, dtypes, st.integers(1, 5), seeds, st.sampled_from(SAMPLERS))
+def test_samplers_solve_a_linear_field_at_their_grid(shape, dtype, steps, seed, sampler):
+    """dx/dt = a x with a number a: every solver multiplies by its stability polynomial of a h, for every shape."""
+    a, h = 0.7, 1 / steps
+    x0 = randn(*shape, seed=seed, dtype=dtype)
+    states = sampler(lambda t, x: a * x, x0, steps=steps, return_trajectory=True)
+    z = a * h
+    order_2 = 1 + z + z**2 / 2
+    factor = {euler_sampler: 1 + z, rk4_sampler: order_2 + z**3 / 6 + z**4 / 24}.get(sampler, order_2)
+    assert states.shape == (steps + 1, *shape) and states.dtype == dtype
+    torch.testing.assert_close(states[-1], factor**steps * x0, rtol=1e-4, atol=1e-5)
+    back = sampler(lambda t, x: a * x, x0, steps=steps, t_start=1.0, t_end=0.0)
+    assert not torch.allclose(back, states[-1])
+
+
+@quick
+@given(seeds, st.integers(2, 6), st.integers(1, 3))
+def test_distances_are_distances(seed, n, d):
+    a, b = randn(n, d, seed=seed, dtype=torch.float64), randn(n, d, seed=seed + 1, dtype=torch.float64) + 1
+    c = randn(n, d, seed=seed + 2, dtype=torch.float64)
+    assert wasserstein2(a, a) == pytest.approx(0, abs=1e-9) and sliced_w2(a, a) == pytest.approx(0, abs=1e-9)
+    assert wasserstein2(a, b) == pytest.approx(wasserstein2(b, a))
+    assert wasserstein2(a, b) <= wasserstein2(a, c) + wasserstein2(c, b) + 1e-9
+    assert sliced_w2(a, b) <= wasserstein2(a, b) + 1e-9  # a projection moves no point farther
+    assert (
+        wasserstein2(a, b) == pytest.approx(wasserstein2(a + 3, b + 3)) == pytest.approx(wasserstein2(5 * a, 5 * b) / 5)
+    )
+    assert energy_distance(a, b) == pytest.approx(energy_distance(b, a))
+    x0, x1 = minibatch_ot(a, b)
+    assert transport_cost(x0, x1) <= transport_cost(a, b) + 1e-9
+    assert torch.equal(x0.sort(0).values, a.sort(0).values) and torch.equal(x1, b)
+
+
+@quick
+@given(st.integers(1, 60), st.floats(0.2, 5), st.floats(-1, 1), st.floats(0.2, 2))
+def test_times_and_grids(n, shift, m, s):
+    for draw in (uniform_t, stratified_t, logit_normal_t(m, s)):
+        t = draw(n)
+        assert t.shape == (n,) and t.dtype == torch.float32 and bool(((t > -1e-9) & (t < 1)).all())
+    t = stratified_t(n)
+    assert torch.equal((t * n - 1e-4).floor().clamp(0), torch.arange(n)) or torch.equal(
+        (t * n).floor(), torch.arange(n)
+    )
+    for grid in (uniform_grid, cosine_grid, shift_grid(shift), edm_grid(RF)):
+        g = torch.as_tensor(grid(n))
+        assert g.shape == (n + 1,) and g[0] == 0 and g[-1] == 1 and bool((g.diff() > 0).all())
+    middle = shift_grid(shift)(2)[1].item()
+    assert (middle < 0.5) == (shift > 1) or middle == pytest.approx(0.5)  # above 1: nearer to the noise
+
+
+@quick
+@given(seeds, times, st.floats(-3, 3))
+def test_guidance_is_linear_in_its_scale(seed, t, scale):
+    v = {0: 1.0, 1: -2.0, 3: 0.5}
+
+    def model(t, x, label):
+        return x * torch.tensor([v[int(c)] for c in label], dtype=x.dtype)[:, None]
+
+    x = randn(4, 2, seed=seed)
+    for label in (0, 1):
+        out = guided(model, label, scale, null_label=3)(t, x)
+        torch.testing.assert_close(out, x * (v[3] + scale * (v[label] - v[3])), rtol=1e-4, atol=1e-5)
+
+
+# --- errors: each begins with the name of its argument, and says what came
+
+X = torch.zeros(3, 2)
+TEXT, INTS = "text", torch.zeros(3, 2, dtype=torch.long)
+field = lambda t, x: x
+labelled = lambda t, x, c: x
+net = VectorFieldMLP(2, 8, t_dim=4)
+fit = lambda **kw: train_flow_matching(
+    kw.pop("model", net), kw.pop("dataloader", [X]), kw.pop("path", RF), kw.pop("total_steps", 2), log_every=kw.pop("log_every", 0), **kw
+)  # fmt: skip
+
+NUMBER, INT = "must be a finite number", "must be an integer of at least"
+BAD = [
+    *[
+        (lambda f=getattr(fmlib, f"{a}_to_{b}"): f(RF, 0.5, X, TEXT), TypeError, f"{'v' if a == 'velocity' else a} must be a torch.Tensor, got str")
+        for a in ("velocity", "epsilon", "x1", "score")
+        for b in ("velocity", "epsilon", "x1", "score")
+        if a != b
+    ],
+    (lambda: fmlib.velocity_to_v_diff(RF, 0.5, X, TEXT), TypeError, "v must be a torch.Tensor, got str"),
+    (lambda: fmlib.v_diff_to_velocity(RF, 0.5, X, TEXT), TypeError, "v_diff must be a torch.Tensor, got str"),
+    (lambda: fmlib.velocity_to_x1(RF, 0.5, TEXT, X), TypeError, "xt must be a torch.Tensor, got str"),
+    (lambda: fmlib.velocity_to_x1(RF, 2.0, X, X), ValueError, "t must lie in .0, 1., got values from 2 to 2"),
+    (lambda: RF.sample_prior(0, 2), ValueError, f"shape {INT} 1, got 0"),
+    (lambda: RF.sample_xt(0.5, TEXT, X), TypeError, "x0 must be a torch.Tensor, got str"),
+    (lambda: vp_linear_path(TEXT), TypeError, f"beta_min {NUMBER}, got 'text'"),
+    (lambda: vp_linear_path(0.1, TEXT), TypeError, f"beta_max {NUMBER}, got 'text'"),
+    (lambda: vp_linear_path(0.0), ValueError, "beta_min and beta_max must satisfy 0 < beta_min <= beta_max, got 0.0"),
+    (lambda: ve_path(TEXT), TypeError, f"sigma_min {NUMBER}, got 'text'"),
+    (lambda: ve_path(0.1, TEXT), TypeError, f"sigma_max {NUMBER}, got 'text'"),
+    (lambda: EmpiricalDistribution(TEXT), TypeError, "data must be a torch.Tensor, got str"),
+    (lambda: EmpiricalDistribution(X / 0), ValueError, "data must be finite, got NaN or infinity in it"),
+    (lambda: EmpiricalDistribution(X[0]), ValueError, r"data must have shape \[N, d\], got \[2\]"),
+    (lambda: GaussianMixture(TEXT, torch.tensor(1.0)), TypeError, "means must be a torch.Tensor, got str"),
+    (lambda: MIX.sample(0), ValueError, f"n {INT} 1, got 0"),
+    (lambda: MIX.velocity(RF, 0.5, TEXT), TypeError, "x must be a torch.Tensor, got str"),
+    (lambda: drop_labels(TEXT, 0.1, 3), (TypeError, ValueError), "label must be .*, got str$"),
+    (lambda: drop_labels(torch.zeros(3), 0.1, 3), (TypeError, ValueError), r"label must be .*, got torch.float32 \[3\]"),
+    (lambda: drop_labels(torch.zeros(3, 1).long(), 0.1, 3), (TypeError, ValueError), r"label must be .*\[3, 1\]"),
+    (lambda: drop_labels(torch.zeros(3).long(), 1.5, 3), ValueError, f"probability {NUMBER} of at least 0 and at most 1, got 1.5"),
+    (lambda: drop_labels(torch.zeros(3).long(), 0.1, -1), ValueError, f"null_label {INT} 0, got -1"),
+    (lambda: guided(labelled, 0, 1.0), ValueError, "null_label must be given for a model without num_classes, got None"),
+    (lambda: guided(labelled, 0, TEXT, null_label=3), TypeError, f"guidance_scale {NUMBER}, got 'text'"),
+    (lambda: guided(labelled, 0, 1.0, null_label=TEXT), TypeError, f"null_label {INT} 0, got 'text'"),
+    (lambda: guided(labelled, 0, 1.0, null_label=3, interval=3), ValueError, "interval must be a pair .*, got 3"),
+    (lambda: guided(labelled, 0, 1.0, null_label=3, interval=(0.5, 2)), ValueError, f"interval end {NUMBER} of at least 0"),
+    (lambda: guided(labelled, 0, 1.0, null_label=3, interval=(-1, 1)), ValueError, f"interval start {NUMBER} of at least 0"),
+    (lambda: guided(labelled, 0, 1.0, null_label=3, interval=(0.6, 0.5)), ValueError, "interval must have start <= end, got .0.6, 0.5."),
+    (lambda: guided(labelled, 0, 1.0, null_label=3)(0.5, TEXT), TypeError, "x must be a torch.Tensor, got str"),
+    (lambda: guided(labelled, 7, 1.0, null_label=3)(0.5, X), ValueError, "label must lie in 0 ... 2 .or 3 for no class., got values from 7"),
+    (lambda: PairBatches(TEXT, X), TypeError, "x0 must be a torch.Tensor, got str"),
+    (lambda: PairBatches(X, X, batch=0), ValueError, f"batch {INT} 1, got 0"),
+    (lambda: PairBatches(X, X, total=0), ValueError, f"total {INT} 1, got 0"),
+    (lambda: SampledPairs(None, None, batch=0), ValueError, f"batch {INT} 1, got 0"),
+    (lambda: SampledPairs(None, None, total=0), ValueError, f"total {INT} 1, got 0"),
+    (lambda: SampledBatches(None, batch=0), ValueError, f"batch {INT} 1, got 0"),
+    (lambda: minibatch_ot(X, TEXT), TypeError, "x1 must be a torch.Tensor, got str"),
+    (lambda: minibatch_ot(X, X, TEXT), ValueError, r"label must be a tensor of shape \[3\], got str"),
+    (lambda: minibatch_ot(X, X, X), ValueError, r"label must be a tensor of shape \[3\], got \[3, 2\]"),
+    (lambda: reflow_pairs(field, X, steps=0), ValueError, f"steps {INT} 1, got 0"),
+    (lambda: shift_grid(0.0), ValueError, f"shift {NUMBER} above 0, got 0.0"),
+    (lambda: edm_grid(RF, TEXT), TypeError, f"sigma_min {NUMBER}, got 'text'"),
+    (lambda: edm_grid(RF, 0.1, TEXT), TypeError, f"sigma_max {NUMBER}, got 'text'"),
+    (lambda: edm_grid(RF, 0.1, 1.0, 0.0), ValueError, f"rho {NUMBER} above 0, got 0.0"),
+    (lambda: edm_grid(RF, 1.0, 0.1), ValueError, "sigma_min and sigma_max must satisfy 0 < sigma_min < sigma_max, got 1.0, 0.1"),
+    (lambda: uniform_grid(0), ValueError, f"steps {INT} 1, got 0"),
+    *[(lambda s=s: s(field, TEXT), TypeError, "x0 must be a torch.Tensor, got str") for s in SAMPLERS],
+    (lambda: euler_sampler(field, X, steps=1.5), TypeError, f"steps {INT} 1, got 1.5"),
+    (lambda: euler_sampler(field, X / 0), ValueError, "x0 must be finite, got NaN or infinity in it"),
+    (lambda: euler_sampler(field, X, t_start=-1), ValueError, f"t_start {NUMBER} of at least 0 and at most 1, got -1"),
+    (lambda: euler_sampler(field, X, t_end=2), ValueError, f"t_end {NUMBER} of at least 0 and at most 1, got 2"),
+    (lambda: euler_sampler(field, X, t_end=0), ValueError, "t_start and t_end must differ, got 0.0 for both"),
+    (lambda: euler_sampler(field, X, grid=lambda n: torch.zeros(n + 1)), ValueError, r"grid\(steps\) must be 51 increasing times from 0 to 1, got \[0"),
+    (lambda: euler_sampler(lambda t, x: x / 0, X + 1), ValueError, r"model\(t, x\) must return finite values, got NaN or infinity at the first"),
+    (lambda: euler_sampler(lambda t, x: x.mul_(2), X + 1), ValueError, r"model\(t, x\) must not change x in place"),
+    (lambda: ddim_sampler(field, X, steps=0, path=RF), ValueError, f"steps {INT} 1, got 0"),
+    (lambda: sde_sampler(field, X, path=RF, noise=-1), ValueError, f"noise {NUMBER} of at least 0, got -1"),
+    (lambda: sde_sampler(field, X, path=RF, t_start=1, t_end=0), ValueError, "t_start must be below t_end for an SDE, got 1 and 0"),
+    (lambda: dopri5_sampler(field, TEXT), TypeError, "x0 must be a torch.Tensor, got str"),
+    (lambda: dopri5_sampler(field, X, steps=0), ValueError, f"steps {INT} 1, got 0"),
+    (lambda: dopri5_sampler(field, X, rtol=0), ValueError, f"rtol {NUMBER} above 0, got 0"),
+    (lambda: dopri5_sampler(field, X, atol=0), ValueError, f"atol {NUMBER} above 0, got 0"),
+    (lambda: log_likelihood(field, TEXT, path=RF), TypeError, "x1 must be a torch.Tensor, got str"),
+    (lambda: log_likelihood(field, X, path=RF, probes=0), ValueError, f"probes {INT} 1, got 0"),
+    (lambda: logit_normal_t(TEXT), TypeError, f"m {NUMBER}, got 'text'"),
+    (lambda: logit_normal_t(0.0, 0.0), ValueError, f"s {NUMBER} above 0, got 0.0"),
+    (lambda: cfm_loss(net, RF, TEXT), TypeError, "x1 must be a torch.Tensor, got str"),
+    (lambda: cfm_loss(net, RF, X, INTS), TypeError, "x0 must hold floating-point numbers, got torch.int64"),
+    (lambda: cfm_loss(net, RF, X, t_dist="beta"), ValueError, "t_dist must be one of uniform, stratified, logitnormal or a function .*, got 'beta'"),
+    (lambda: cfm_loss(net, RF, X, t_dist=lambda n, device: 3), ValueError, r"t_dist must draw a floating-point tensor of shape \[3\], got 3"),
+    (lambda: fit(model=TEXT), TypeError, "model must be a torch.nn.Module, got str"),
+    (lambda: fit(path=TEXT), TypeError, "path must be a FlowPath, such as rectified_flow_path.., got str"),
+    (lambda: fit(total_steps=0), ValueError, f"total_steps {INT} 1, got 0"),
+    (lambda: fit(log_every=-1), ValueError, f"log_every {INT} 0, got -1"),
+    (lambda: fit(lr=0.0), ValueError, f"lr {NUMBER} above 0, got 0.0"),
+    (lambda: fit(weight_decay=-1), ValueError, f"weight_decay {NUMBER} of at least 0, got -1"),
+    (lambda: fit(ema_decay=1.5), ValueError, f"ema_decay {NUMBER} of at least 0 and at most 1, got 1.5"),
+    (lambda: fit(ema_decay=1), ValueError, "ema_decay must be below 1: the average would never move, got 1"),
+    (lambda: fit(grad_clip=0), ValueError, f"grad_clip {NUMBER} above 0, got 0"),
+    (lambda: fit(schedule="cosine"), ValueError, "schedule must be 'onecycle' or 'constant', got 'cosine'"),
+    (lambda: fit(total_steps=1), ValueError, "total_steps must be at least 2 for the schedule 'onecycle', got 1: use schedule='constant'"),
+    (lambda: fit(label_dropout=0.1), ValueError, "label_dropout needs a model with classes .an attribute num_classes., got one without"),
+    (lambda: fit(model=VectorFieldMLP(2, 8, t_dim=4, num_classes=2)), ValueError, "label_dropout must be given for a model with 2 classes, got None; 0.1 is usual"),
+    (lambda: fit(model=VectorFieldMLP(2, 8, t_dim=4, num_classes=2), label_dropout=2.0), ValueError, f"label_dropout {NUMBER} of at least 0 and at most 1, got 2.0"),
+    (lambda: fit(model=VectorFieldMLP(2, 8, t_dim=4, num_classes=2), label_dropout=0.1), ValueError, r"dataloader must yield \(x1, label\) when label_dropout is given, got no label"),
+    (lambda: fit(model=VectorFieldMLP(2, 8, t_dim=4).requires_grad_(False)), ValueError, "model must have parameters to train, got none that require a gradient"),
+    (lambda: fit(dataloader=[]), ValueError, "dataloader is empty: it yielded no batch, expected batches x1 .B, ..."),
+    (lambda: fit(dataloader=[X / 0]), FloatingPointError, "the loss became (nan|inf) at step 1 of 2: training stopped"),
+    (lambda: fit(coupling=lambda x0, x1, label: (x0, -x1), dataloader=[(X + 1, torch.zeros(3).long())], label_dropout=0.1, model=VectorFieldMLP(2, 8, t_dim=4, num_classes=2)), ValueError, "coupling must leave x1 in its order and re-order x0, because the labels belong to x1"),
+    (lambda: adapt(field, "SD4"), ValueError, "convention must be one of these lessons, .*, got 'SD4'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD, ids=[f"{i}-{b[2][:30]}" for i, b in enumerate(BAD)])
+def test_errors_begin_with_the_argument(call, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        call()
