@@ -83,7 +83,7 @@ show(
 #
 # A picture of 1024 × 1024 pixels has three million numbers, most of them texture that nobody looks at one by one. So two networks share the work. An **autoencoder** squeezes a picture into a few numbers, the *latent*, and back: it is responsible for texture. The flow runs on latents: it is responsible for what the picture shows. SD3 and FLUX keep 16 numbers for each 8 × 8 pixels.
 #
-# Here, 64 pixels become 16 numbers. The loss is the error of the reconstruction, and a small penalty that keeps the latents near $\mathcal N(0, 1)$ (a variational autoencoder, Kingma & Welling 2014). The encoder returns a mean and a log-variance for each number.
+# Here, 64 pixels become 16 numbers. The loss is the error of the reconstruction, and a small penalty that keeps the latents near $\mathcal N(0, 1)$ (a variational autoencoder, Kingma & Welling 2014). The encoder returns a mean and a log-variance for each number. In training the decoder gets a random draw with these, so that near latents decode to similar pictures; later we use the mean alone.
 
 # %%
 LATENT = 16
@@ -121,7 +121,7 @@ def decode(z):
 
 
 # %% [markdown]
-# `shift` and `scale` matter: the noise has standard deviation 1, so the latents must have it too. FLUX's code has such a shift and scale for its own latents, as two numbers; Stable Diffusion has a scale.
+# Here the standard deviations are already near 1; in other autoencoders they can be far from it. The noise has standard deviation 1, so the latents must have it too. SD3 and FLUX have one shift and one scale for all their latents; older Stable Diffusion has only a scale.
 #
 # Now two flows with the same network, the same steps and the same batch, one on pixels, one on latents.
 
@@ -145,7 +145,7 @@ for name, dim, batches in (("pixels", 64, digits.sample_labelled), ("latents", L
     )
 
 # %% [markdown]
-# Drag $t$. Above: the flow in pixels, on its way. Below: the flow in latents, each state *decoded*. In pixels the noise melts into a digit. The decoder only knows digits, so in latents every state looks like ink from the start; what changes is which digit it is.
+# Drag $t$. Above: the flow in pixels, on its way. Below: the flow in latents, each state *decoded*. Both are told the digit, 0 to 9 from left to right. In pixels the noise melts into a digit. The decoder only knows digits, so in latents every state looks like ink from the start: first like any digit, at the end like the right one.
 
 # %%
 rows = torch.arange(10).repeat(2)
@@ -174,7 +174,7 @@ LiveFigure(
 )
 
 # %% [markdown]
-# > **Predict, then run (1).** The flow in latents has an easier task. Will its Fréchet distance to held-out digits be smaller than that of the flow in pixels – and what is the smallest that it can be?
+# > **Predict, then run (1).** The flow in latents has an easier task. Will its Fréchet distance to held-out digits be smaller than that of the flow in pixels – and what can one expect at best?
 
 # %%
 training, test = dequantise(digits.train), dequantise(digits.test)
@@ -205,9 +205,9 @@ pixels, latent = (values.mean(0) for values in scores.values())
 assert latent[0] > 0.9 and latent[1] > 0.8 * reconstructed[1] and latent[2] < pixels[2]
 
 # %% [markdown]
-# The flow in latents gets the *digit* right more often, and in the judge's features it is nearer to real ones. In pixels it is a little farther: the decoder blurs, and **no flow can undo that**. The last line is the floor: real digits, encoded and decoded. In production the autoencoder is trained first, with extra losses for sharp texture, and then frozen.
+# The flow in latents gets the *digit* right more often, and in the judge's features it is nearer to real ones. In pixels it is a little farther. In both Fréchet columns 1 means: as near to the held-out digits as other real digits are. The last line is what the autoencoder alone costs: real digits, encoded and decoded. A flow whose latents are exactly like real ones ends there; this is the *decoder's floor*. **What the decoder cannot draw, no flow can add.** In production the autoencoder is trained first, with extra losses for sharp texture, and then frozen.
 #
-# On 64 pixels there is little to save. The gain comes with size, because attention compares all pairs of tokens. One training step of the same transformer, on pictures of 8 × 8, 16 × 16 and 32 × 32 cut into 2 × 2 patches:
+# On 64 pixels there is little to save. The gain comes with size. Large models use a *transformer*: it cuts the picture into small squares (*patches*) and makes a vector of each, a *token*. In its *attention* each token looks at all others, so the number of pairs grows with the square of the number of tokens. One training step of one transformer (`SmallDiT`), on pictures of 8 × 8, 16 × 16 and 32 × 32 pixels, in patches of 2 × 2:
 
 # %%
 for side in (8, 16, 32):
@@ -221,13 +221,13 @@ for side in (8, 16, 32):
     print(f"{side:3} × {side:<3} {(side // 2) ** 2:4} tokens: {1000 * min(clock):7.1f} ms")
 
 # %% [markdown]
-# A 1024 × 1024 picture is 64 × 64 = 4,096 tokens in SD3's latents, with its 2 × 2 patches of 8 × 8 pixels each. Cut into 2 × 2 pixels it would be 262,144.
+# Each time there are 4 times as many tokens and 16 times as many pairs. The time grows less than 16 times, because much of the work is still done on each token alone. With thousands of tokens the pairs take over. SD3's latents of a 1024 × 1024 picture form a grid of 128 × 128. A patch is 2 × 2 places of this grid, so there are 64 × 64 = 4,096 tokens. Patches of 2 × 2 *pixels* would be 262,144.
 #
 # ## Which average of the weights
 #
-# Lesson 04 averaged the weights with a decay that grows, $\min(d, \frac{1+n}{10+n})$. Which length is best? It is usually chosen before the training, and wrongly. Karras et al. (2024) choose it **after**: they store two averages at intervals, and build any other from them.
+# Lesson 04 averaged the weights with a decay that grows, $\min(d, \frac{1+n}{10+n})$. Which length is best? It is usually chosen before the training, when nobody can know. Karras et al. (2024) choose it **after**: they store two averages at intervals, and build any other from them.
 #
-# The trick is linear algebra. After $N$ steps every average is a weighted sum of the weights $\theta_1, \ldots, \theta_N$; its weights over the steps are its *profile*. With the decay $\beta_n = (1 - \frac1n)^{\gamma+1}$ the profile is a power, $\propto n^\gamma$. Its width relative to $N$, called $\sigma_{\text{rel}}$, says how long the average is. The profiles of the stored averages can be added up to nearly any other profile, and then the same sum of the stored *weights* is nearly that average.
+# The trick is linear algebra. After $N$ steps every average is a weighted sum of the weights $\theta_1, \ldots, \theta_N$; its weights over the steps are its *profile*. With the decay $\beta_n = (1 - \frac1n)^{\gamma+1}$ the profile is a power, $\propto n^\gamma$. Its standard deviation, divided by $N$, is called $\sigma_{\text{rel}} = \frac{\sqrt{\gamma+1}}{(\gamma+2)\sqrt{\gamma+3}}$; we call it the *width*. A large width is a long average: $\gamma = 0$ is the even average of all steps, and has the largest. The profiles of the stored averages can be added up to nearly any other profile, and then the same sum of the stored *weights* is nearly that average.
 
 # %%
 STEPS = 1000
@@ -288,6 +288,8 @@ print(f"wrong twin, the stored average of width 0.10 instead:  relative differen
 assert relative(rebuilt) < 0.05 < relative(running[0.10])
 
 # %% [markdown]
+# 1 would be as far as the last weights are from the tracked average; the rebuilt one is about a hundredth of that away.
+#
 # > **Predict, then run (2).** Which average is nearest to the exact velocity field: the last weights, a short one, or a long one? And what does a constant decay of 0.9999 give after 1,000 steps?
 
 # %%
@@ -320,7 +322,7 @@ assert errors["constant 0.9999"].mean > 10 * errors["the last weights"].mean
 assert min(e.mean for n, e in errors.items() if "power" in n) < 0.6 * errors["the last weights"].mean
 
 # %% [markdown]
-# Averaging removes most of the jitter of the last weights. A constant 0.9999 is still mostly the random start. The warm-up of lesson 04 is itself close to a power: it gives the new weights the share $\frac{9}{10+n}$, a power gives them about $\frac{\gamma+1}{n}$, so $\gamma = 8$, a width of 0.09. Drag the width, long after the training:
+# A middle one. Widths from 0.1 to 0.2 are best and cannot be told apart; 0.05 still keeps some jitter; 0.28 is nearly an even average of *all* steps, and the early weights are bad. A constant 0.9999 is still mostly the random start. The warm-up of lesson 04 is as good as the best widths here, and is itself close to a power: it gives the new weights the share $\frac{9}{10+n}$, a power gives them about $\frac{\gamma+1}{n}$, so $\gamma = 8$, a width of 0.09. Drag the width, long after the training:
 
 # %%
 widths = torch.linspace(0.02, 0.285, 28)
@@ -353,7 +355,7 @@ LiveFigure(
 # %% [markdown]
 # ## Memory against time: gradient checkpointing
 #
-# The backward pass needs what the forward pass computed, so it is stored; in a deep network that is most of the memory. *Gradient checkpointing* keeps only the input of each block, and computes the inside a second time when it is needed. The gradient is the same, bit for bit.
+# The backward pass needs what the forward pass computed, so it is stored; in a deep network that is most of the memory. *Gradient checkpointing* keeps only the input of each block, and computes the inside a second time when it is needed, one block at a time (the cell does not count that one block). The gradient is the same, bit for bit. (A *checkpoint* in the section on killed runs is something else: a file.)
 
 
 # %%
@@ -384,7 +386,7 @@ assert little < much / 5 and torch.equal(plain, same)
 # %% [markdown]
 # ## Half precision
 #
-# Half the bits, half the memory, and on GPUs several times the speed. Two formats with 16 bits spend them differently:
+# Half the bits: a number needs half the memory, and GPUs multiply such numbers several times faster. Two formats with 16 bits spend them differently:
 
 # %%
 print(f"{'':10}{'spacing at 1':>14}{'largest':>12}{'smallest, with full precision':>32}{'smallest at all':>18}")
@@ -422,7 +424,7 @@ for name, cast in {
 assert lost["float16"] > 1e-3 > 10 * lost["bfloat16"] and lost["float16, scaled by 2^16"] < lost["float16"] / 10
 
 # %% [markdown]
-# So `float16` needs the scaler and **`bfloat16` does not**: its range is that of `float32`. "Mixed precision with bf16 and GradScaler", as the interview sheet has it, does no harm and no good. In training, `autocast` runs the large products in low precision; the weights, their averages and the loss stay in `float32`. In `fmlib.train` it is one key:
+# Here `float16` loses a percent or two of the gradients; deeper networks can lose many more (Micikevicius et al. 2018). The scaler saves them; and if a scaled gradient becomes infinite, it skips the step and makes its factor smaller. **`bfloat16` needs none of this**: its range is that of `float32`. "Mixed precision with bf16 and GradScaler", as the interview sheet has it, does no harm and no good. In training, `autocast` runs the large products in low precision; the weights, their averages and the loss stay in `float32`. `fmlib.train` is the training program of these lessons; its settings are called *keys*. Here the key is `precision`:
 
 # %%
 runs = Path(tempfile.mkdtemp())
@@ -441,9 +443,11 @@ else:
 assert abs(tail["bf16"].mean - tail["fp32"].mean) < 0.05 * tail["fp32"].mean
 
 # %% [markdown]
+# The two mean losses differ by far less than their ±.
+#
 # ## How the condition gets in
 #
-# The network must know $t$ and the class. Three ways, for the flow in latents. **Add** an embedding to the hidden layer. **Concatenate** it to the input. **Adaptive layer norm** (adaLN): normalise the hidden layer, then multiply and shift it by numbers computed from the condition – Peebles & Xie (2023) found it best for transformers, and SD3 and FLUX use it.
+# The network must know $t$ and the class. Three ways, for the flow in latents. **Add** an embedding to the hidden layer. **Concatenate** it to the input. **Adaptive layer norm** (adaLN): normalise the hidden layer, then multiply and shift it by numbers computed from the condition – Peebles & Xie (2023) found it best for transformers, and SD3 and FLUX use it. There each block has a third number per channel, a *gate*: $h \leftarrow h + \text{gate}\cdot\text{block}(h)$. The gates come from the condition too and start at 0, so at first each block changes nothing (*adaLN-Zero*).
 
 
 # %%
@@ -498,13 +502,13 @@ print(f"wrong twin, the class withheld: agreement {chance:.3f}")
 assert min(a.mean for a in agreement.values()) > 0.8 and chance < 0.2
 
 # %% [markdown]
-# One training each, and small networks: read the order with care.
+# Adding and adaLN cannot be told apart here; concatenating is a little behind. One training each, and small networks: the result for large transformers is Peebles & Xie's, not ours.
 #
-# **Text** is a longer condition. A frozen text encoder turns a prompt into a sequence of vectors, one for each token, and perhaps one vector for the whole. SD3 uses three encoders (two CLIPs and T5-XXL). The whole-prompt vectors of the CLIPs are added to the embedding of $t$ and go in by adaLN, as the class does above. The sequences go in as *tokens*: SD3's transformer (MM-DiT) attends over text tokens and image tokens together, with separate weights for the two kinds. FLUX does the same with one CLIP vector and T5's tokens, in 19 blocks with separate and 38 with shared weights. A picture as a condition (inpainting, depth) is usually concatenated to the input as further channels.
+# **Text** is a longer condition. A frozen text encoder turns a prompt into a sequence of vectors, one for each text token (a word or a piece of one), and perhaps one vector for the whole. SD3 uses three encoders: two *CLIPs* (trained to match pictures with their captions) and *T5-XXL* (a language model). The whole-prompt vectors of the CLIPs are added to the embedding of $t$ and go in by adaLN, as the class does above. The sequences go in as *tokens*: SD3's transformer (MM-DiT) attends over text tokens and image tokens together, with separate weights for the two kinds. FLUX does the same with one CLIP vector and T5's tokens, in 19 blocks with separate and 38 with shared weights. A picture as a condition (such as one with a hole that is to be filled) is usually concatenated to the input as further channels.
 #
 # ## More than one process
 #
-# With two processes (usually two GPUs) each takes half of the batch, computes its gradient, and the gradients are *averaged* before the step. This is right only if the halves are different, the noise and the times are different, and the batch keeps its meaning: 512 in all, not 512 each. `torchrun` starts the processes; `fmlib.train` does the rest with torch's own DDP or FSDP. Here is a real run on this machine's two cores. First the gradient of the two is compared with that of one process on the whole batch, then both train.
+# With two processes (usually two GPUs) each takes half of the batch, computes its gradient, and the gradients are *averaged* before the step. The average is the gradient of the whole batch if the parts have the same size, and differ in data, noise and times. Keep the *whole* batch at 512: with 512 on each process it would be 1,024, another training. `torchrun` starts the processes; `fmlib.train` uses torch's *DDP* (distributed data parallel: every process keeps all weights, gradients are averaged). Here is a real run on two cores. First the gradient of the two is compared, in double precision, with that of one process on the whole batch; then both train.
 
 # %%
 script = runs / "two.py"
@@ -586,17 +590,17 @@ assert resumed.losses == whole.losses
 #
 # $$\mathbb E_{t\sim\pi}\bigl[\ell(t)\bigr] = \int_0^1 \pi(t)\,\ell(t)\,dt = \mathbb E_{t\sim U}\bigl[\pi(t)\,\ell(t)\bigr].$$
 #
-# So every published loss is a weight on the *velocity loss* $\ell(t) = \mathbb E\|v_\theta - u\|^2$, and its weights can be compared in one picture. On the rectified flow $v = (x - \epsilon)/t$ and $v = (x_1 - x)/(1-t)$, so
+# So each of the losses below is a weight on the *velocity loss* $\ell(t) = \mathbb E\|v_\theta - u\|^2$, and the weights can be compared in one picture. On the rectified flow, at a given $t$ and $x = x_t$, with ε for the noise $x_0$: $v = (x - \epsilon)/t$ and $v = (x_1 - x)/(1-t)$. $\Delta$ is the error of a prediction.
 #
-# | a network that predicts | with even $t$ has the weight | because |
+# | loss | its weight on $\ell(t)$ | because |
 # |---|---|---|
-# | the velocity | $1$ | |
-# | ε | $t^2$ | $\|\Delta\epsilon\|^2 = t^2\,\|\Delta v\|^2$ |
-# | $x_1$ | $(1-t)^2$ | $\|\Delta x_1\|^2 = (1-t)^2\,\|\Delta v\|^2$ |
+# | the velocity, even $t$ | $1$ | |
+# | ε, even $t$ | $t^2$ | $\|\Delta\epsilon\|^2 = t^2\,\|\Delta v\|^2$ |
+# | $x_1$, even $t$ | $(1-t)^2$ | $\|\Delta x_1\|^2 = (1-t)^2\,\|\Delta v\|^2$ |
 # | the velocity, logit-normal $t$ | its density | above |
 # | EDM's denoiser (Karras et al. 2022) | $\bigl(\frac{(1-t)^2}{\sigma_d^2} + t^2\bigr)$ × logit-normal$(1.2, 1.2)$ | below |
 #
-# EDM draws $\ln\sigma \sim \mathcal N(-1.2, 1.2^2)$ and weighs the error of $x_1$ by $\lambda(\sigma) = \frac{\sigma^2+\sigma_d^2}{(\sigma\,\sigma_d)^2}$, with $\sigma_d = 0.5$ for the data's standard deviation. On the rectified flow the noise level is $\sigma = (1-t)/t$, so $\operatorname{logit} t = -\ln\sigma \sim \mathcal N(1.2, 1.2^2)$: EDM's times *are* logit-normal. And $\lambda\,(1-t)^2 = \frac{(1-t)^2}{\sigma_d^2} + t^2$. The check computes EDM's loss in EDM's own terms, and again as a weighted velocity loss with even times, for the network above.
+# EDM draws $\ln\sigma \sim \mathcal N(-1.2, 1.2^2)$ and weighs the error of $x_1$ by $\lambda(\sigma) = \frac{\sigma^2+\sigma_d^2}{(\sigma\,\sigma_d)^2}$, with $\sigma_d = 0.5$, the standard deviation of EDM's pictures (the identity holds for any, so we keep it). EDM's network sees $x_1 + \sigma\,\epsilon$. Divide $x_t = (1-t)\,\epsilon + t\,x_1$ by $t$: it is the same with $\sigma = (1-t)/t$. So $\operatorname{logit} t = -\ln\sigma \sim \mathcal N(1.2, 1.2^2)$: EDM's times *are* logit-normal. And $\lambda\,(1-t)^2 = \frac{(1-t)^2}{\sigma_d^2} + t^2$. The check computes EDM's loss in EDM's own terms, and again as a weighted velocity loss with even times, for the network above.
 
 # %%
 sigma_d = 0.5
@@ -652,7 +656,7 @@ show(
 )
 
 # %% [markdown]
-# The constant in front does not matter to the optimum, only the shape. And the shape does not change the best answer at any $t$; it decides where a network of limited size is good. Weighing and drawing differ in one thing, the scatter: a rare large weight makes a noisy gradient, so draw where the weight is large.
+# A constant factor changes nothing in the comparison, so each curve is drawn with area 1. The shape does not change the best answer at any $t$ either, as long as the weight is positive there. It decides at which $t$ a network of *limited* size is good. Weighing and drawing have the same mean; they differ in the scatter. A rare large value of weight × error makes a noisy gradient, so draw often where this product is large. (EDM draws *and* weighs; here its ± is even larger than that of even times.)
 #
 # ## Large pictures need more noise
 #
@@ -685,7 +689,7 @@ for s in (0.3, 0.5, 0.7):
     assert abs(small.mean - equal.mean) < 5 * math.hypot(small.std_error, equal.std_error) < same.mean - small.mean
 
 # %% [markdown]
-# Shifted by $k = 4$ the large digits are exactly as hard as the small ones. SD3's $k = 3$ for 1024 × 1024 was chosen by people who compared pictures (Esser et al. 2024, section 5.3.2). A shift belongs to a resolution.
+# Shifted by $k = 4$ the large digits are exactly as hard as the small ones. SD3 uses a shift in training and in sampling. From 256 × 256 to 1024 × 1024 pixels the formula would give $k = 4$; people who compared pictures chose 3 (Esser et al. 2024, section 5.3.2). A shift belongs to a resolution.
 #
 # ## Somebody else's model
 #
@@ -716,26 +720,26 @@ for name, model in {
 print(f"sampling floor {floor}")
 
 # %% [markdown]
-# For a real one, wrap its call: `lambda x, t: transformer(hidden_states=x, timestep=t, ...).sample`. The same line then serves every sampler of lesson 05, guidance of lesson 08, and the likelihood of lesson 01.
+# For SD3 in diffusers, wrap its call: `lambda x, t: transformer(hidden_states=x, timestep=t, ...).sample`. FLUX in diffusers takes the time from 0 to 1, so pass `timestep=t / 1000` there, and its latents packed into tokens. Always look at how the pipeline calls its network. The same line then serves every sampler of lesson 05, guidance of lesson 08, and the likelihood of lesson 01.
 #
 # ## The map of SD3 and FLUX
 #
 # | part | SD3 | FLUX.1 | where |
 # |---|---|---|---|
 # | path | $(1-s)\,x + s\,\epsilon$, velocity $\epsilon - x$ | the same | lessons [00](00_quick_reference.ipynb#The-convention), [03](03_paths.ipynb) |
-# | loss | CFM, logit-normal times | not published | [04](04_training.ipynb), [08](08_guidance.ipynb#Which-times:-logit-normal-and-the-shift), above |
+# | loss | CFM, logit-normal times, at 1024 × 1024 shifted by 3 | not published | [04](04_training.ipynb), [08](08_guidance.ipynb#Which-times:-logit-normal-and-the-shift), above |
 # | space | 16 latent channels, 8 × 8 pixels each | the same size, its own autoencoder | [above](#A-smaller-space) |
 # | network | MM-DiT, 2 × 2 patches | 19 double and 38 single blocks | [above](#How-the-condition-gets-in) |
 # | text | two CLIPs and T5 | one CLIP and T5 | [above](#How-the-condition-gets-in) |
 # | guidance | CFG, two calls a step | dev: the scale is an input, one call; schnell: none | [08](08_guidance.ipynb) |
-# | times in sampling | shift 3 at 1024 × 1024 | dev: a shift that grows with the size; schnell: none | [above](#Large-pictures-need-more-noise) |
+# | shift of the times in sampling | 3 at 1024 × 1024 | dev: a shift that grows with the size; schnell: none | [above](#Large-pictures-need-more-noise) |
 # | solver | Euler, about 28 to 50 steps | Euler; dev about 50, schnell 1 to 4 | [05](05_ode_solvers.ipynb) |
 # | few steps | SD3-Turbo: adversarial distillation (LADD) | schnell: the same | [07](07_reflow.ipynb#Who-uses-it) |
 #
 # ## Traps
 #
 # - **Latents that were not normalised.** The noise has standard deviation 1. Check the latents' before you train.
-# - **The same seed on every process.** Then all draw the same noise and times, and the batch is half as large as you think.
+# - **The same seed on every process.** Then all draw the same noise and times. If they also draw the same data, all compute the same gradient, and the batch is only one process's part.
 # - **A checkpoint without the optimiser or the average.** It resumes, and is another run.
 # - **A `GradScaler` with bf16.** Not wrong, not needed.
 # - **Comparing losses across weightings.** The numbers have different units. Compare samples.

@@ -100,12 +100,13 @@ def run(recipe, sample, floor: float, cap: float, every: float = 0.5, **kwargs) 
         nonlocal spent, mark, due
         spent += time.process_time() - mark
         if spent >= due or step == steps:
-            state = torch.get_rng_state()  # the check must not change the training
+            begin, state = time.process_time(), torch.get_rng_state()  # the check must not change the training
             torch.manual_seed(1234)
             distance = sliced_w2(heun_sampler(model, torch.randn(N, 2), steps=25), sample(N)) / floor
             torch.set_rng_state(state)
             history.append((spent, step, distance))
-            due = max(spent, due) + max(every, 0.04 * spent)
+            check_seconds = time.process_time() - begin
+            due = spent + max(every, 0.04 * spent, check_seconds / 2)  # a large network is checked less often
             if spent > cap and step != steps:
                 raise Stop
         mark = time.process_time()
