@@ -1,9 +1,9 @@
-# make lab | test | render | site | bench | lint.  Only Python >= 3.10 and make are needed; the rest goes into .venv.
+# make lab | test | render | site | bench | seeds | lint.  Only Python >= 3.10 and make are needed; the rest goes into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: lab test render site bench lint
+.PHONY: lab test render site bench seeds lint
 
 lab: $(READY)
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
@@ -19,12 +19,15 @@ render: $(READY)
 site: $(READY)
 	$(BIN)/python tools/site.py $(LESSONS)
 
+# Beside other libraries, which are installed for it; about an hour and a half. Writes docs/benchmarks.md.
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps flow_matching==1.0.10 torchcfm==1.0.7 POT==0.9.7.post1
 	$(BIN)/python -m pytest -q -n 0 tests/benchmarks
-	$(BIN)/python tests/benchmarks/recipes.py
-	$(BIN)/python tests/benchmarks/sampling.py
-	$(BIN)/python tests/benchmarks/sliders.py
+	cd tests/benchmarks && for b in training sampling sliders lessons quality c2ot report; do ../../$(BIN)/python $$b.py || exit 1; done
+
+# Every lesson with 20 other seeds, and how near its assertions come to their limits. Goes on where it was stopped.
+seeds: $(READY)
+	$(BIN)/python tools/seeds.py
 
 lint: $(READY)
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -25,14 +25,16 @@ def uniform_t(n: int, device=None) -> Tensor:
 
 
 def stratified_t(n: int, device=None) -> Tensor:
-    """One uniform time in each of the n slices [i/n, (i+1)/n): each t is uniform, the batch covers [0, 1] evenly.
+    """One uniform time in each of the n slices [i/n, (i+1)/n), in random order: each t is uniform, the batch covers
+    [0, 1] evenly. In the order of the slices a batch that is sorted, by class perhaps, would see each class at its own
+    times only.
 
     The loss keeps its expectation, its estimate varies less; as the low-discrepancy sampler of Kingma et al. 2021
     (arXiv 2107.00630, appendix I.1).
     """
     # In double precision, then below 1: in single precision i + U can round up into the next slice, or to 1.
     u = torch.rand(n, device=device, dtype=torch.float64)
-    return ((torch.arange(n, device=device) + u) / n).float().clamp_max(1 - 2**-24)
+    return ((torch.randperm(n, device=device) + u) / n).float().clamp_max(1 - 2**-24)
 
 
 def logit_normal_t(m: float = 0.0, s: float = 1.0) -> TSampler:

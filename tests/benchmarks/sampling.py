@@ -8,6 +8,7 @@ import statistics
 import time
 
 import torch
+from store import store
 from torchdiffeq import odeint
 
 from fmlib import VectorFieldMLP, euler_sampler, heun_sampler, midpoint_sampler, rk4_sampler
@@ -61,10 +62,13 @@ def main() -> None:
     call = statistics.median(times["one model call"])
     print(f"batch {BATCH}, {STEPS} steps, one thread, medians of {repeats} interleaved repeats\n")
     print("| sampler | ms | beyond its model calls |\n|---|---|---|")
+    rows = {}
     for name, (_, calls) in jobs.items():
         median = statistics.median(times[name])
         extra = median / (call * calls * STEPS) - 1
+        rows[name] = {"ms": 1000 * median, "beyond": extra}
         print(f"| {name} | {1000 * median:.1f} | {100 * extra:+.1f} % |")
+    store("sampling", rows)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "browser"))
 from lab_server import CHROMIUM, FLAGS, running_lab
+from store import store
 
 SETUP = """
 import torch, matplotlib.pyplot as plt, ipywidgets
@@ -109,9 +110,12 @@ def main() -> None:
         print(f"2,000 particles, 20 x 20 arrows, a density; {seconds:g} s of dragging in JupyterLab, two cores\n")
         print("| slider | pictures a second | movement to picture, p95 |\n|---|---|---|")
         with running_lab(folder) as address:
+            rows = {}
             for kind in ("player", "naive"):
                 rate, lag = measure(browser, address.format(kind), seconds)
+                rows[kind] = {"rate": rate, "lag": lag}
                 print(f"| {kind} | {rate:.1f} | {lag:.0f} ms |", flush=True)
+        store("sliders", rows)
         browser.close()
 
 

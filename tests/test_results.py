@@ -1,0 +1,67 @@
+"""The figures in the README and in docs/ are those of the stored results; and a short run of the published table."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
+
+import c2ot  # noqa: E402
+import quality  # noqa: E402
+import report  # noqa: E402
+import store  # noqa: E402
+
+RESULTS = store.load()
+
+
+def test_the_report_is_that_of_the_stored_results():
+    assert (ROOT / "docs" / "benchmarks.md").read_text("utf-8") == report.text(RESULTS)
+    changed = {**RESULTS, "lessons": {**RESULTS["lessons"], "rows": {"00_quick_reference": 1e6}}}
+    assert report.text(changed) != report.text(RESULTS)
+
+
+def test_the_readme_quotes_the_stored_results():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert report.in_readme(readme, RESULTS) == readme
+    assert report.readme_block(RESULTS).count("|") > 10
+
+
+def test_a_run_that_never_got_there_counts_as_longest():
+    assert quality.middle([1.0, None, None]) == "not reached (1.0 – not reached)"
+    assert quality.middle([1.0, 2.0, None]) == "2.0 (1.0 – not reached)"
+    assert quality.middle([None, None]) == "not reached"
+
+
+def test_storing_one_benchmark_keeps_the_others(tmp_path):
+    file = tmp_path / "results.json"
+    store.store("a", {"x": 1}, file)
+    store.store("b", {"y": 2}, file)
+    assert store.load(file)["a"]["rows"] == {"x": 1} and store.load(file)["b"]["rows"] == {"y": 2}
+
+
+def test_the_published_data_have_the_published_flaws():
+    """Blobs of standard deviation 0.1 ** (1/4), not 0.1; the moons' noise moves along the diagonal only."""
+    x = c2ot.blobs(40_000)
+    nearest = (x.norm(dim=1) - 5).abs()
+    assert 0.5 < nearest.square().mean().sqrt() < 0.6
+    torch.manual_seed(0)
+    a = c2ot.moons(1000)
+    torch.manual_seed(1)
+    difference = c2ot.moons(1000) - a
+    assert torch.allclose(difference[:, 0], difference[:, 1], atol=1e-5) and difference.abs().max() < 0.6 + 1e-5
+
+
+@pytest.mark.parametrize("method", c2ot.COUPLINGS)
+def test_a_short_run_of_the_published_table(method):
+    """800 steps and 800 points: one Euler step of FM collapses to the mean, that of OT does not."""
+    short = c2ot.run(method, seed=0, steps=800, n=800)
+    trace = c2ot.mean_collapse(100_000)
+    assert trace == pytest.approx(9.0, abs=0.1)
+    assert short["adaptive"] < 1.0
+    if method == "FM":
+        assert 0.5 * trace < short["Euler-1"] < 1.2 * trace
+    else:
+        assert short["Euler-1"] < 0.2 * trace
