@@ -429,7 +429,7 @@ print(
 print(f"(each with a standard error of about {spread['uniform'] / (2 * 150) ** 0.5:.3f})")
 
 # %% [markdown]
-# Stratifying removes only that part of the noise which comes from the mean loss *changing* with $t$. In two dimensions the pairs themselves are noisier than that. The difference between the two readings is about two of its standard errors, too little to measure a gain. It costs nothing, so it is the default here. The digits below show the other case.
+# Stratifying removes only that part of the noise which comes from the mean loss *changing* with $t$. In two dimensions the pairs themselves are noisier than that. The two readings differ by one or two standard errors of their difference, too little to measure a gain. It costs nothing, so it is the default here. The digits below show the other case.
 #
 # Now the logit-normal, against its weight. The wrong twin forgets the weight.
 

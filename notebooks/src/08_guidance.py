@@ -271,7 +271,7 @@ assert table[3.0][0] > agreement and table[5.0][1] > 2 * pixels and table[5.0][3
 assert table[0.0][0] < 0.2  # the wrong twin: without the class the judge agrees by chance
 
 # %% [markdown]
-# How to read it: 1 in the Fréchet columns would mean "as near to the held-out digits as other real digits are". Agreement is 100 % from $s = 1.5$ on, and the distances to real digits grow all the way. `missed` first falls a little, since unclear digits become clear ones, and grows from $s = 3$ on: the digits become alike. Here the conditional model is good, so a little guidance is enough. Text-to-image models are used with larger scales. One possible reason: a prompt says less about a picture than the class of a digit does.
+# How to read it: 1 in the Fréchet columns would mean "as near to the held-out digits as other real digits are". Agreement is practically 100 % from $s = 1.5$ on, and the distances to real digits grow all the way. `missed` first falls a little, since unclear digits become clear ones, and grows from $s = 3$ on: the digits become alike. Here the conditional model is good, so a little guidance is enough. Text-to-image models are used with larger scales. One possible reason: a prompt says less about a picture than the class of a digit does.
 #
 # Try it: small $s$, large $s$, and the way over $t$. Each move of the slider solves the ODE anew for 30 images.
 
@@ -310,7 +310,7 @@ for interval in ((0, 1), (0, 0.3), (0.3, 0.7), (0.7, 1)):
 assert by_interval[0.7, 1][1] < by_interval[0, 0.3][1] < by_interval[0, 1][1]
 
 # %% [markdown]
-# Of the three parts early guidance (near the noise) costs most: there it moves whole shapes towards an average of the class. Late guidance costs least: its pixel distance is a little above that of $s = 1$, its feature distance below, and the agreement is 100 %. The first agrees with the paper. The second does not: there the middle part was best. Small digits are not large pictures; measure on yours.
+# Of the three parts early guidance (near the noise) costs most: there it moves whole shapes towards an average of the class. Late guidance costs least: its distances are close to those of $s = 1$, and the agreement is 100 %. The first agrees with the paper. The second does not: there the middle part was best. Small digits are not large pictures; measure on yours.
 #
 # ## Which times: logit-normal and the shift
 #
@@ -358,7 +358,7 @@ assert by_shift[3.0][1] > by_shift[1.0][1]
 # - **"CFG samples $p(x)\,p(c \mid x)^s$."** True for $s = 1$, and for two Gaussians of equal width. In general it samples another density: narrower, or elsewhere.
 # - **$s$ or $w$?** Say which one you mean: $s = 1 + w$.
 # - **Forgetting to drop labels.** Without label dropout the "no class" input is never trained, and $v_\varnothing$ is arbitrary.
-# - **A large scale because it looks sharper.** Agreement is 100 % at $s = 1.5$, and more cannot be gained; at $s = 2$ the feature distance has already doubled.
+# - **A large scale because it looks sharper.** Agreement is practically 100 % at $s = 1.5$, and more cannot be gained; at $s = 2$ the feature distance has already doubled.
 # - **Twice the price.** Guidance doubles the work of a step. Where only one field is needed, call only that one (`interval`).
 
 # %% [markdown]
