@@ -1,5 +1,7 @@
 """Properties that hold for every shape, dtype and time, found by hypothesis; and errors that name their argument."""
 
+import inspect
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -7,7 +9,9 @@ from hypothesis import strategies as st
 
 import fmlib
 from fmlib import (
+    CountCalls,
     EmpiricalDistribution,
+    FlowPath,
     GaussianMixture,
     PairBatches,
     SampledBatches,
@@ -277,3 +281,169 @@ BAD = [
 def test_errors_begin_with_the_argument(call, error, message):
     with pytest.raises(error, match=f"^{message}"):
         call()
+
+
+# --- small exact facts that slower tests would only see statistically
+
+
+def test_defaults_are_the_documented_ones():
+    def default(function, name):
+        return inspect.signature(function).parameters[name].default
+
+    steps = {
+        euler_sampler: 50, midpoint_sampler: 50, heun_sampler: 50, rk4_sampler: 25, ddim_sampler: 50, sde_sampler: 250,
+        dopri5_sampler: None, log_likelihood: 100, reflow_pairs: 50,
+    }  # fmt: skip
+    assert {f: default(f, "steps") for f in steps} == steps
+    for f in (*SAMPLERS, ddim_sampler, sde_sampler, dopri5_sampler):
+        assert (default(f, "t_start"), default(f, "t_end"), default(f, "return_trajectory")) == (0.0, 1.0, False)
+    assert (default(dopri5_sampler, "rtol"), default(dopri5_sampler, "atol")) == (1e-5, 1e-5)
+    assert default(sde_sampler, "noise") == 1.0 and default(shift_grid, "shift") == 3.0
+    assert (default(logit_normal_t, "m"), default(logit_normal_t, "s")) == (0.0, 1.0)
+    edm = {"sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0}
+    assert {name: default(edm_grid, name) for name in edm} == edm
+    for loader, batch in ((PairBatches, 256), (SampledPairs, 256), (SampledBatches, 512)):
+        assert (default(loader, "batch"), default(loader, "total")) == (batch, 1000)
+    assert (default(vp_linear_path, "beta_min"), default(vp_linear_path, "beta_max")) == (0.1, 20.0)
+    assert (default(ve_path, "sigma_min"), default(ve_path, "sigma_max")) == (0.01, 50.0)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "exact"), [(midpoint_sampler, 1), (heun_sampler, 1), (rk4_sampler, 3), (euler_sampler, 0)]
+)
+def test_solvers_integrate_powers_of_t_exactly_up_to_their_order(sampler, exact):
+    """dx/dt = t^p, in unequal steps: the times at which a solver asks decide up to which p it is exact."""
+    x0 = torch.zeros(1, dtype=torch.float64)
+    for p in range(5):
+        end = sampler(lambda t, x, p=p: t**p + 0 * x, x0, steps=3, grid=cosine_grid).item()
+        assert (abs(end - 1 / (p + 1)) < 1e-12) == (p <= exact)
+
+
+@pytest.mark.parametrize("d", [1, 3])
+@pytest.mark.parametrize("path", [RF, ve_path(0.1, 5.0)])
+def test_log_likelihood_of_a_linear_flow(d, path):
+    """dx/dt = c + A x moves N(0, s^2 I) to a Gaussian with mean m and factor M = exp(A); A diagonal."""
+    a = torch.linspace(-0.8, 0.5, d, dtype=torch.float64)
+    c = 0.3
+
+    def model(t, x):
+        return c + x * a
+
+    x1 = randn(6, d, seed=3, dtype=torch.float64)
+    growth, drift = a.exp(), c * torch.expm1(a) / a
+    std = path.prior_std * growth
+    expected = torch.distributions.Normal(drift, std).log_prob(x1).sum(1)
+    exact = log_likelihood(model, x1, steps=40, path=path)
+    torch.testing.assert_close(exact, expected, rtol=1e-7, atol=1e-7)
+    # signs times a diagonal matrix times signs is its trace: Hutchinson's estimate has no scatter here
+    for probes in (1, 4):
+        torch.testing.assert_close(log_likelihood(model, x1, steps=40, path=path, probes=probes), expected)
+    images = log_likelihood(
+        lambda t, x: (c + x.flatten(1) * a).reshape(x.shape), x1.reshape(6, d, 1), steps=40, path=path
+    )
+    torch.testing.assert_close(images, expected, rtol=1e-7, atol=1e-7)
+
+
+def test_hutchinson_is_unbiased_where_it_scatters():
+    A = torch.tensor([[0.4, 0.9], [-0.3, 0.2]], dtype=torch.float64)
+    model = lambda t, x: x @ A.T
+    x1 = randn(1, 2, seed=5, dtype=torch.float64)
+    exact = log_likelihood(model, x1, path=RF)
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.stack(
+        [log_likelihood(model, x1, path=RF, steps=10, probes=8, generator=generator) for _ in range(40)]
+    )
+    again = log_likelihood(model, x1, path=RF, steps=10, probes=8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(draws[0], again)
+    assert (draws.mean() - exact).abs() < 4.5 * draws.std() / 40**0.5 < 0.3 and draws.std() > 1e-3
+
+
+def test_one_step_of_the_sde_is_its_formula():
+    x, v = randn(5, 2, seed=1, dtype=torch.float64), 0.7
+    for path, noise in ((RF, 0.5), (vp_cosine_path(), 1.0)):
+        got = sde_sampler(
+            lambda t, x: v * x, x, steps=1, t_start=0.5, t_end=0.75, path=path, noise=noise,
+            generator=torch.Generator().manual_seed(9),
+        )  # fmt: skip
+        t = torch.tensor(0.5, dtype=torch.float64)
+        z = torch.randn(x.shape, generator=torch.Generator().manual_seed(9), dtype=x.dtype)
+        rate = path.d_alpha(t) / path.alpha(t)
+        g2 = 2 * (rate * path.sigma(t) ** 2 - path.sigma(t) * path.d_sigma(t))
+        expected = x + 0.25 * (v * x + noise * (v * x - rate * x)) + (noise * g2 * 0.25).sqrt() * z
+        torch.testing.assert_close(got, expected)
+        start = sde_sampler(lambda t, x: v * x, x, steps=1, path=path, noise=noise)
+        torch.testing.assert_close(start, x + v * x)  # at t = 0, where alpha = 0: without noise
+    ends = sde_sampler(lambda t, x: x, x, steps=3, path=RF, return_trajectory=True)
+    assert ends.shape == (4, 5, 2) and ddim_sampler(
+        lambda t, x: x, x, steps=3, path=RF, return_trajectory=True
+    ).shape == (4, 5, 2)
+
+
+def test_random_draws_follow_their_generator_dtype_and_formula():
+    a, b = (
+        ve_path().sample_prior(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(4)) for _ in range(2)
+    )
+    assert torch.equal(a, b) and a.dtype == torch.float64 and a.shape == (3, 2)
+    torch.testing.assert_close(
+        a, 50 * torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    )
+    torch.manual_seed(6)
+    t = logit_normal_t(0.3, 0.8)(50)
+    torch.manual_seed(6)
+    torch.testing.assert_close(t, torch.sigmoid(0.3 + 0.8 * torch.randn(50)))
+    wide = logit_normal_t(0.0, 500.0)(2000)
+    assert wide.min() == 2**-24 and wide.max() == 1 - 2**-24
+
+
+def test_counting_pairing_and_snapshots():
+    calls = CountCalls(lambda t, x: x)
+    assert calls.nfe == 0
+    for sampler, per_step in zip(SAMPLERS, (1, 2, 2, 4), strict=True):
+        before = calls.nfe
+        sampler(calls, X + 1, steps=3)
+        assert calls.nfe - before == 3 * per_step
+    pairs = list(SampledPairs(lambda n: torch.zeros(n, 2), lambda n: torch.ones(n, 2), batch=3, total=2))
+    assert (
+        len(pairs) == 2 and torch.equal(pairs[0].x0, torch.zeros(3, 2)) and torch.equal(pairs[1].x1, torch.ones(3, 2))
+    )
+    seen = []
+
+    def coupling(x0, x1, label):
+        seen.append(label)
+        return x0, x1
+
+    labels = torch.tensor([0, 1, 1])
+    history = fmlib.History(snapshot_at=[1])
+    fit(
+        model=VectorFieldMLP(2, 8, t_dim=4, num_classes=2),
+        dataloader=[(X + 1, labels)],
+        label_dropout=0.0,
+        coupling=coupling,
+        callback=history,
+    )
+    assert all(torch.equal(label, labels) for label in seen) and len(seen) == 2
+    _, ema = fit(model=VectorFieldMLP(2, 8, t_dim=4), total_steps=3, callback=(history := fmlib.History([1])))
+    assert any(not torch.equal(v, ema.state_dict()[k]) for k, v in history.snapshots[1].items())  # a copy, not a view
+
+
+def test_a_path_without_a_flow_is_named():
+    """alpha = sigma: the 2 x 2 system has no solution, and the message says of what."""
+    t = lambda t: t + 1.0
+    path = FlowPath(name="flat", alpha=t, sigma=t, d_alpha=torch.ones_like, d_sigma=torch.ones_like, half_d_sigma_sq=t)
+    times = torch.tensor([0.5, 0.25, 0.75])
+    for convert, what in ((fmlib.velocity_to_x1, "x1"), (fmlib.velocity_to_epsilon, "epsilon")):
+        message = (
+            f"^{what} is not determined by velocity at t = 0.5 on the path flat: there alpha = 1.5 and sigma = 1.5$"
+        )
+        with pytest.raises(ValueError, match=message):
+            convert(path, times, X, X)
+
+
+def test_grids_end_exactly():
+    for n in (1, 2, 7):
+        g = edm_grid(RF, 0.5, 2.0)(n)
+        assert g[0] == 0 and g[-1] == 1
+    with pytest.raises(ValueError, match="sigma_min and sigma_max"):
+        edm_grid(RF, 0.0, 1.0)
+    with pytest.raises(ValueError, match="sigma_min and sigma_max"):
+        edm_grid(RF, 1.0, 1.0)

@@ -34,6 +34,10 @@ _seeds.watch(get_ipython(), {offset}, {file!r})
 """
 
 
+HEAD = """# Other seeds
+
+Written by `make seeds`; do not edit. Each lesson was executed with its seeds moved by 1000, 2000, and so on. For the
+assertion that comes nearest to its limit in any of these runs, the factor between its two sides: 1 is the limit."""
 WORDS = ("bank", "interview", "quiz", "player", "plots", "files", "__init__")  # rooms without numbers
 NAMES = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge"}
 
@@ -168,6 +172,7 @@ def main() -> int:
             temp = options.out.with_name(options.out.name + ".tmp")
             temp.write_text(json.dumps(results, indent=1))
             os.replace(temp, options.out)
+    (ROOT / "docs" / "seeds.md").write_text(f"{HEAD}\n\n{table(results)}\n", encoding="utf-8")
     print(table(results))
     failed = [(n, o, r["error"]) for n, lesson in results.items() for o, r in lesson["runs"].items() if r["error"]]
     for name, offset, error in failed:

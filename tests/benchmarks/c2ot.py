@@ -6,7 +6,8 @@ Published, squared 2-Wasserstein distance of 10,000 points, mean and standard de
 matching (FM) 6.232 ± 0.186 with one Euler step and 0.120 ± 0.045 with an adaptive solver; minibatch OT 0.072 ± 0.025
 and 0.050 ± 0.040. Their setting: a residual MLP of 128 x 3, 20,000 iterations of 256, dopri5 at 1e-4, and the data of
 torchcfm, which this file makes anew with their two oddities: the blobs have the standard deviation 0.1 ** (1 / 4), and
-the moons' noise is uniform and along the diagonal. Learning rate and average are ours.
+the moons' noise is uniform and along the diagonal. Learning rate and average are ours. We compare 4,000 points: the
+exact assignment of 10,000 takes ten minutes where all points of one side fall together.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from fmlib import (
 )
 
 PUBLISHED = {"FM": ((6.232, 0.186), (0.120, 0.045)), "OT": ((0.072, 0.025), (0.050, 0.040))}
+N = 4_000
 COUPLINGS = {"FM": None, "OT": minibatch_ot}
 
 
@@ -58,7 +60,7 @@ def mean_collapse(n: int = 1_000_000) -> float:
     return moons(n).var(dim=0).sum().item()
 
 
-def run(method: str, seed: int, steps: int = 20_000, n: int = 10_000) -> dict:
+def run(method: str, seed: int, steps: int = 20_000, n: int = N) -> dict:
     """W2^2 of the average of the weights, with one Euler step and adaptively."""
     torch.manual_seed(seed)
     net = ResidualMLP(2, hidden=128, blocks=3)
@@ -94,7 +96,7 @@ def main() -> None:
     rows = load().get("c2ot", {}).get("rows", {})
     if "floor" not in rows:
         torch.manual_seed(0)
-        rows["floor"] = wasserstein2(moons(10_000), moons(10_000)) ** 2
+        rows["floor"] = wasserstein2(moons(N), moons(N)) ** 2
         rows["tr Var of the moons"] = mean_collapse()
         store("c2ot", rows)
     todo = [(m, s) for s in range(seeds) for m in COUPLINGS if f"{m} {s}" not in rows]

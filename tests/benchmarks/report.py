@@ -65,8 +65,9 @@ def text(results: dict) -> str:
         rows = part["rows"]
         parts += [
             "## A published table: 8 Gaussians to moons",
-            "C2OT's figure 1 (Cheng & Schwing 2025, arXiv 2503.10636), squared W2 of 10,000 points, beside our runs of "
-            "`tests/benchmarks/c2ot.py` with the same network size, iterations, batch, solver and data.",
+            "C2OT's figure 1 (Cheng & Schwing 2025, arXiv 2503.10636): squared W2, there of 10,000 points, here of "
+            f"{c2ot.N:,}. Our runs (`tests/benchmarks/c2ot.py`) have the same network size, iterations, batch, solver "
+            "and data.",
             c2ot.summary(rows),
             f"The floor, two samples of the moons against each other, is {rows['floor']:.4f}. "
             "One Euler step of a *perfect* FM model has a closed form: it lands on the mean of the data from "
