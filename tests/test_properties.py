@@ -370,7 +370,7 @@ def test_one_step_of_the_sde_is_its_formula():
         rate = path.d_alpha(t) / path.alpha(t)
         g2 = 2 * (rate * path.sigma(t) ** 2 - path.sigma(t) * path.d_sigma(t))
         expected = x + 0.25 * (v * x + noise * (v * x - rate * x)) + (noise * g2 * 0.25).sqrt() * z
-        torch.testing.assert_close(got, expected)
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-13)
         start = sde_sampler(lambda t, x: v * x, x, steps=1, path=path, noise=noise)
         torch.testing.assert_close(start, x + v * x)  # at t = 0, where alpha = 0: without noise
     ends = sde_sampler(lambda t, x: x, x, steps=3, path=RF, return_trajectory=True)
@@ -447,3 +447,57 @@ def test_grids_end_exactly():
         edm_grid(RF, 0.0, 1.0)
     with pytest.raises(ValueError, match="sigma_min and sigma_max"):
         edm_grid(RF, 1.0, 1.0)
+
+
+def test_defaults_when_nothing_is_said():
+    lengths = {euler_sampler: 50, midpoint_sampler: 50, heun_sampler: 50, rk4_sampler: 25}
+    for sampler, steps in lengths.items():
+        assert len(sampler(field, X, return_trajectory=True)) == steps + 1
+    assert len(ddim_sampler(field, X, path=RF, return_trajectory=True)) == 51
+    assert len(sde_sampler(field, X, path=RF, return_trajectory=True)) == 251
+    a, b = (
+        sde_sampler(field, X, steps=2, path=RF, generator=torch.Generator().manual_seed(0), **kw)
+        for kw in ({}, {"noise": 1.0})
+    )
+    assert torch.equal(a, b)
+    torch.manual_seed(0)
+    t = logit_normal_t()(20)
+    torch.manual_seed(0)
+    assert torch.equal(t, torch.sigmoid(torch.randn(20)))
+    assert torch.equal(shift_grid()(5), shift_grid(3.0)(5))
+    assert not torch.equal(shift_grid()(5), shift_grid(4.0)(5))
+    for loader in (PairBatches(X, X), SampledPairs(lambda n: torch.zeros(n, 1), lambda n: torch.ones(n, 1))):
+        assert len(loader) == 1000 and len(next(iter(loader)).x0) == 256
+    calls = CountCalls(field)
+    reflow_pairs(calls, X)
+    assert calls.nfe == 50 * 4
+
+
+def test_draws_are_on_the_device_that_was_asked_for():
+    """torch's "meta" device stands in for a GPU: it has shapes and no numbers."""
+    assert RF.sample_prior(3, 2, device="meta").device.type == "meta"
+    for draw in (uniform_t, stratified_t, logit_normal_t()):
+        assert draw(4, device="meta").device.type == "meta"
+    meta = torch.zeros(4, 2, device="meta")
+    assert next(iter(PairBatches(meta, meta, batch=2))).x0.device.type == "meta"
+    assert drop_labels(torch.zeros(4, device="meta").long(), 0.5, 3).device.type == "meta"
+
+
+def test_a_mixture_is_sampled_by_its_formula():
+    two = GaussianMixture(
+        torch.tensor([[-1.0, 0.0], [2.0, 1.0]]).double(),
+        torch.tensor([0.1, 0.5]).double(),
+        torch.tensor([0.3, 0.7]).double(),
+    )
+    got = two.sample(50, generator=torch.Generator().manual_seed(8))
+    generator = torch.Generator().manual_seed(8)
+    k = torch.multinomial(two.weights, 50, replacement=True, generator=generator)
+    noise = torch.randn(50, 2, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(got, two.means[k] + two.stds[k, None] * noise, rtol=1e-12, atol=0)
+
+
+def test_names_of_the_paths_and_the_edges_of_their_arguments():
+    assert [p.name for p in PATHS] == ["rectified_flow", "vp_cosine", "vp_linear", "ve"]
+    constant = vp_linear_path(1.0, 1.0)  # beta may stand still
+    t = torch.tensor([0.25], dtype=torch.float64)
+    torch.testing.assert_close(constant.alpha(t), (-(1 - t) / 2).exp())

@@ -220,14 +220,19 @@ def test_a_dataloader_that_ends_is_restarted():
     ("dataloader", "error", "message"),
     [
         ([], ValueError, "dataloader is empty"),
-        ((sample_moons(4) for _ in range(3)), ValueError, "exhausted after 3 batches and cannot be started again"),
+        (
+            lambda: (sample_moons(4) for _ in range(3)),
+            ValueError,
+            "exhausted after 3 batches and cannot be started again",
+        ),
         (["text"], TypeError, "dataloader must yield tensors.*got str"),
         ([torch.zeros(3, 2, dtype=torch.long)], TypeError, "x1.*must hold floating-point numbers"),
     ],
 )
 def test_bad_dataloaders_are_named(dataloader, error, message):
+    loader = dataloader() if callable(dataloader) else dataloader  # a generator is used up by one test
     with pytest.raises(error, match=message):
-        train(dataloader=dataloader)
+        train(dataloader=loader)
 
 
 def test_nan_stops_with_the_step_and_returns_nothing():
