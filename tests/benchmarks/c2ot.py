@@ -83,7 +83,11 @@ def summary(rows: dict) -> str:
         for column in ("Euler-1", "adaptive"):
             values = [r[column] for key, r in rows.items() if key.startswith(method + " ")]
             spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-            ours.append(f"{statistics.mean(values):.3f}{spread} ({len(values)} seeds)" if values else "–")
+            ours.append(
+                f"{statistics.mean(values):.3f}{spread} ({len(values)} seed{'s' if len(values) > 1 else ''})"
+                if values
+                else "–"
+            )
         lines.append(f"| {method} | {e:.3f} ± {e_sd:.3f} | {ours[0]} | {a:.3f} ± {a_sd:.3f} | {ours[1]} |")
     return "\n".join(lines)
 
