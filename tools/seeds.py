@@ -145,7 +145,7 @@ def table(results: dict) -> str:
         good = sum(r["error"] is None for r in runs)
         worst = min(((*v, s) for r in runs for s, v in r["nearest"].items()), default=None)
         tail = f"`{worst[3]}` | {worst[0]:.2f}" if worst else "– | –"
-        rows.append(f"| {name} | {good} of {len(runs)} | {tail} |")
+        rows.append(f"| {name} | {f'{good} of {len(runs)}' if runs else 'not run'} | {tail} |")
     return "\n".join(rows)
 
 
