@@ -153,7 +153,7 @@ def test_first_lesson_survives_rough_handling(page, lab, record_property):
     assert used[2] < used[1] + 20
 
     # A second view of the same model follows the first one.
-    page.evaluate("() => jupyterapp.commands.execute('notebook:create-output-view')")
+    page.evaluate("async () => { await jupyterapp.commands.execute('notebook:create-output-view'); }")
     page.wait_for_function("() => document.querySelectorAll('.fm-player').length === 2")
     drag(page, page.locator(".fm-player input[type=range]").last, [0.5, 0.2])
     page.wait_for_function(
@@ -162,15 +162,17 @@ def test_first_lesson_survives_rough_handling(page, lab, record_property):
     )
 
     # Close and reopen with the kernel alive: the player comes back and moves.
-    page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
-    page.evaluate("() => jupyterapp.commands.execute('application:close-all')")
+    page.evaluate("async () => { await jupyterapp.commands.execute('docmanager:save'); }")
+    page.evaluate("async () => { await jupyterapp.commands.execute('application:close-all'); }")
     page.wait_for_function("() => document.querySelectorAll('.fm-player').length === 0", timeout=20_000)
-    page.evaluate("() => jupyterapp.commands.execute('docmanager:open', { path: '00_quick_reference.ipynb' })")
+    page.evaluate(
+        "async () => { await jupyterapp.commands.execute('docmanager:open', { path: '00_quick_reference.ipynb' }); }"
+    )
     page.wait_for_selector(".fm-player canvas", timeout=60_000)
     check_sliders(page, page.locator(".fm-player").first)
 
     # Restart the kernel under the open page: the drawing needs no kernel, so it still moves.
-    page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
+    page.evaluate("async () => { await jupyterapp.shell.currentWidget.sessionContext.restartKernel(); }")
     wait_for_kernel(page)
     check_sliders(page, page.locator(".fm-player").first)
     run_all(page)
@@ -237,7 +239,7 @@ def test_guidance_slider_in_jupyterlab(page, lab, record_property):
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     wait_for_kernel(page)
     for _ in range(4):  # to the first figure; the training further down is not needed
-        page.evaluate("() => jupyterapp.commands.execute('notebook:run-cell-and-select-next')")
+        page.evaluate("async () => { await jupyterapp.commands.execute('notebook:run-cell-and-select-next'); }")
     picture = page.locator(".widget-image").first
     picture.wait_for()
     handle = page.locator(".widget-slider .noUi-handle").first
@@ -268,8 +270,8 @@ def test_mock_interview_in_jupyterlab(page, lab):
     page.goto(lab.format("10_mock_interview"))
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     wait_for_kernel(page)
-    page.evaluate("() => jupyterapp.commands.execute('notebook:run-cell-and-select-next')")
-    page.evaluate("() => jupyterapp.commands.execute('notebook:run-cell-and-select-next')")
+    page.evaluate("async () => { await jupyterapp.commands.execute('notebook:run-cell-and-select-next'); }")
+    page.evaluate("async () => { await jupyterapp.commands.execute('notebook:run-cell-and-select-next'); }")
     question = page.locator(".widget-output h3, .jupyter-widgets-output-area h3").first
     question.wait_for()
     asked = question.inner_text()
@@ -280,13 +282,13 @@ def test_mock_interview_in_jupyterlab(page, lab):
     page.get_by_text("The usual wrong answer.").first.wait_for()
     page.get_by_role("button", name="Good").click()
     page.get_by_text("This question comes back in 10 minutes").wait_for()
-    page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    page.evaluate("async () => { await jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart(); }")
     page.wait_for_timeout(500)
     wait_for_kernel(page)
     kept = (
         "import json; log = json.load(open('interview_results.json'))['log']; print(log[0]['answer'], log[0]['rating'])"
     )
     assert kernel_says(page, kept) == "a field, learned by regression Good"
-    page.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.evaluate("async () => { await jupyterapp.commands.execute('notebook:run-all-cells'); }")
     page.get_by_text("1 of").first.wait_for()
     assert question.inner_text() != asked
