@@ -178,7 +178,7 @@ def main() -> None:
 
 
 def middle(values: list) -> str:
-    """Median and range; a run that never got there counts as longer than all others."""
+    """Upper median and range; a run that never got there counts as longer than all others."""
     inf = float("inf")
     v = sorted(inf if x is None else x for x in values)
     words = ["not reached" if x == inf else f"{x:.1f}" for x in (statistics.median_high(v), v[0], v[-1])]

@@ -34,7 +34,7 @@ def text(results: dict) -> str:
             "## Time to quality",
             "Four recipes on two data sets, each with its own library, network, batch and schedule. The goal: sliced "
             "W2 of 10,000 samples within three sampling floors, in two checks in a row. A recipe that is not there "
-            "when the cap ends is not reached. Median and range over seeds.",
+            "when the cap ends is not reached. The middle seed (of two, the slower) and the range.",
             "![Bars: seconds to three sampling floors for each recipe and data set; a recipe that was not there at "
             "the cap has an open bar.](time_to_quality.png)",
         ]
@@ -72,7 +72,7 @@ def text(results: dict) -> str:
             f"The floor, two samples of the moons against each other, is {rows['floor']:.4f}. "
             "One Euler step of a *perfect* FM model has a closed form: it lands on the mean of the data from "
             f"everywhere, and the distance is tr Var[x_1] = {rows['tr Var of the moons']:.2f}. Less than that is not "
-            "better: it is what a field that is not exact at t = 0 leaves of the spread of the blobs.",
+            "better: a field that is not exact at t = 0 leaves some of the blobs' spread, and a spread cloud is nearer.",
         ]
     if "lessons" in results:
         part = results["lessons"]
