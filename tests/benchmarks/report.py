@@ -72,7 +72,8 @@ def text(results: dict) -> str:
             f"The floor, two samples of the moons against each other, is {rows['floor']:.4f}. "
             "One Euler step of a *perfect* FM model has a closed form: it lands on the mean of the data from "
             f"everywhere, and the distance is tr Var[x_1] = {rows['tr Var of the moons']:.2f}. Less than that is not "
-            "better: a field that is not exact at t = 0 leaves some of the blobs' spread, and a spread cloud is nearer.",
+            "better: a field that is not exact at t = 0 leaves some of the blobs' spread, and a spread cloud "
+            "is nearer.",
         ]
     if "lessons" in results:
         part = results["lessons"]
