@@ -68,7 +68,7 @@ def guided(
             return check_velocity(model(t, x, none), x)
         both = model(torch.cat([t, t]), torch.cat([x, x]), torch.cat([c, none]))
         v_c, v_none = check_velocity(both, torch.cat([x, x])).chunk(2)
-        s = torch.where(inside, scale, 1.0).to(x.dtype).reshape(-1, *([1] * (x.dim() - 1)))
+        s = torch.where(inside, torch.full_like(t, scale), 1.0).reshape(-1, *([1] * (x.dim() - 1)))
         return v_none + s * (v_c - v_none)
 
     return field

@@ -501,3 +501,95 @@ def test_names_of_the_paths_and_the_edges_of_their_arguments():
     constant = vp_linear_path(1.0, 1.0)  # beta may stand still
     t = torch.tensor([0.25], dtype=torch.float64)
     torch.testing.assert_close(constant.alpha(t), (-(1 - t) / 2).exp())
+
+
+def test_what_is_made_inside_is_where_the_arguments_are():
+    """With "meta" as torch's default device, a tensor that forgets its device has no numbers and meets none."""
+    x = X + 1
+    with torch.device("meta"):
+        mixture = GaussianMixture(torch.zeros(2, 2, device="cpu"), [1.0, 2.0], [0.5, 0.5])
+        assert {v.device.type for v in (mixture.means, mixture.stds, mixture.weights, mixture.sample(3))} == {"cpu"}
+        pairs = next(iter(PairBatches(x, x, batch=2)))
+        assert (pairs.x0.device.type, pairs.x1.device.type) == ("cpu", "cpu")
+        start = torch.zeros(2, 2, device="cpu")
+        for t_dist in ("uniform", "stratified", "logitnormal"):
+            seen = []
+            model = lambda t, x, seen=seen: seen.append(t.device.type) or x
+            cfm_loss(model, RF, start, start, t_dist=t_dist)
+            assert seen == ["cpu"]
+    with pytest.raises((RuntimeError, NotImplementedError)), torch.device("meta"):
+        (x + torch.zeros(3, 2)).sum().item()  # what a forgotten device would do
+
+
+def test_the_mixture_takes_the_dtype_of_its_means_and_names_what_it_refuses():
+    means = torch.tensor([[0.0, 1.0], [2.0, 3.0]], dtype=torch.float64)
+    mixture = GaussianMixture(means, [0.1, 0.2], [0.1, 0.9])
+    assert torch.equal(mixture.stds, torch.tensor([0.1, 0.2], dtype=torch.float64))  # 0.1 in 64 bits, not in 32
+    assert torch.equal(mixture.weights, torch.tensor([0.1, 0.9], dtype=torch.float64))
+    only = GaussianMixture(means, 0.1, [0.0, 2.0])  # a weight of zero is allowed
+    assert only.weights.tolist() == [0, 1] and only.sample(20)[:, 1].min() > 2
+    for arguments, message in (
+        ((means, [1.0, 1.0, 1.0]), r"stds must be a number or have shape \[2\], one a component, got \[3\]"),
+        ((means / 0, [1.0, 1.0]), "means must be finite, got NaN or infinity in it"),
+        ((means, [1.0, 1.0], [0.0, 0.0]), r"weights must be non-negative with a positive sum, got \[0.0, 0.0\]"),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            GaussianMixture(*arguments)
+
+
+def test_guidance_computes_no_more_than_it_needs_and_keeps_the_dtype():
+    rows = []
+
+    def model(t, x, label):
+        rows.append(len(x))
+        return x * (1 + label[:, None]) + t[:, None]
+
+    x, times = X.double() + 1, torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
+    none, cond = x * 4 + times[:, None], x * 2 + times[:, None]
+    for scale, interval, expected_rows, inside in (
+        (1.0, (0.0, 1.0), 3, [0, 0, 0]),
+        (0.0, (0.0, 1.0), 3, [1, 1, 1]),
+        (0.0, (0.2, 0.5), 6, [1, 1, 0]),  # both ends belong to the interval
+        (1.1, (0.2, 0.5), 6, [1, 1, 0]),
+        (1.1, (0.6, 0.7), 3, [0, 0, 0]),
+    ):
+        rows.clear()
+        got = guided(model, 1, scale, interval=interval, null_label=3)(times, x)
+        s = torch.tensor([scale if i else 1.0 for i in inside], dtype=torch.float64)[:, None]
+        torch.testing.assert_close(got, none + s * (cond - none), rtol=1e-14, atol=1e-14)
+        assert rows == [expected_rows]
+    message = "^interval start must be a finite number of at least 0 and at most 1, got 1.5$"
+    with pytest.raises(ValueError, match=message):
+        guided(model, 1, 2.0, interval=(1.5, 1.0), null_label=3)
+
+
+def test_the_likelihood_follows_the_time_and_the_number_of_steps():
+    """dx/dt = t x: the flow stretches by exp(1/2), and RK4 calls the model four times a step."""
+    x1 = randn(4, 1, seed=2, dtype=torch.float64)
+    for steps in (1, 30, None):
+        model = CountCalls(lambda t, x: t[:, None] * x)
+        got = log_likelihood(model, x1, path=RF, **({} if steps is None else {"steps": steps}))
+        assert model.nfe == 4 * (steps or 100)
+    expected = torch.distributions.Normal(0.0, torch.tensor(0.5, dtype=torch.float64).exp()).log_prob(x1[:, 0])
+    torch.testing.assert_close(got, expected, rtol=1e-7, atol=1e-7)
+
+
+def test_times_have_the_dtype_of_the_data_and_stay_below_one(monkeypatch):
+    seen = []
+
+    def model(t, x):
+        seen.append(t.dtype)
+        return x
+
+    cfm_loss(model, RF, X.double() + 1)
+    assert seen == [torch.float64]
+    for wrong in (lambda n, device: torch.zeros(n).long(), lambda n, device: torch.zeros(n, 1)):
+        with pytest.raises(ValueError, match="^t_dist must draw a floating-point tensor of shape"):
+            cfm_loss(model, RF, X + 1, t_dist=wrong)
+    torch.manual_seed(3)
+    t = stratified_t(7)
+    torch.manual_seed(3)
+    u = torch.rand(7, dtype=torch.float64)
+    assert torch.equal(t, ((torch.randperm(7) + u) / 7).float())
+    monkeypatch.setattr(torch, "rand", lambda n, **kw: torch.full((n,), 1 - 2**-53, dtype=torch.float64))
+    assert stratified_t(7).max() == 1 - 2**-24  # the largest number below 1 in 32 bits
