@@ -1,6 +1,7 @@
 """Properties that hold for every shape, dtype and time, found by hypothesis; and errors that name their argument."""
 
 import inspect
+import re
 
 import pytest
 import torch
@@ -241,6 +242,7 @@ BAD = [
     (lambda: euler_sampler(lambda t, x: x.mul_(2), X + 1), ValueError, r"model\(t, x\) must not change x in place"),
     (lambda: ddim_sampler(field, X, steps=0, path=RF), ValueError, f"steps {INT} 1, got 0"),
     (lambda: sde_sampler(field, X, path=RF, noise=-1), ValueError, f"noise {NUMBER} of at least 0, got -1"),
+    (lambda: sde_sampler(field, X, path=RF, t_start=0.5, t_end=0.5), ValueError, "t_start and t_end must differ, got 0.5 for both"),
     (lambda: sde_sampler(field, X, path=RF, t_start=1, t_end=0), ValueError, "t_start must be below t_end for an SDE, got 1 and 0"),
     (lambda: dopri5_sampler(field, TEXT), TypeError, "x0 must be a torch.Tensor, got str"),
     (lambda: dopri5_sampler(field, X, steps=0), ValueError, f"steps {INT} 1, got 0"),
@@ -277,7 +279,10 @@ BAD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("call", "error", "message"), BAD, ids=[f"{i}-{b[2][:30]}" for i, b in enumerate(BAD)])
+IDS = [f"{i}-{re.sub(r'[^a-z0-9]+', '-', b[2][:30])}" for i, b in enumerate(BAD)]  # names that a command line takes
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD, ids=IDS)
 def test_errors_begin_with_the_argument(call, error, message):
     with pytest.raises(error, match=f"^{message}"):
         call()
@@ -497,7 +502,13 @@ def test_a_mixture_is_sampled_by_its_formula():
 
 
 def test_names_of_the_paths_and_the_edges_of_their_arguments():
-    assert [p.name for p in PATHS] == ["rectified_flow", "vp_cosine", "vp_linear", "ve"]
+    makers = {
+        "rectified_flow": rectified_flow_path,
+        "vp_cosine": vp_cosine_path,
+        "vp_linear": vp_linear_path,
+        "ve": ve_path,
+    }
+    assert [make().name for make in makers.values()] == list(makers)
     constant = vp_linear_path(1.0, 1.0)  # beta may stand still
     t = torch.tensor([0.25], dtype=torch.float64)
     torch.testing.assert_close(constant.alpha(t), (-(1 - t) / 2).exp())
@@ -593,3 +604,36 @@ def test_times_have_the_dtype_of_the_data_and_stay_below_one(monkeypatch):
     assert torch.equal(t, ((torch.randperm(7) + u) / 7).float())
     monkeypatch.setattr(torch, "rand", lambda n, **kw: torch.full((n,), 1 - 2**-53, dtype=torch.float64))
     assert stratified_t(7).max() == 1 - 2**-24  # the largest number below 1 in 32 bits
+
+
+def test_every_draw_names_the_device_of_the_data(monkeypatch):
+    """A second device is not at hand: what the draws are asked for is looked at instead."""
+    asked = []
+
+    def spy(name):
+        draw = getattr(torch, name)
+
+        def call(*args, **kwargs):
+            asked.append((name, kwargs.get("device")))
+            return draw(*args, **kwargs)
+
+        monkeypatch.setattr(torch, name, call)
+
+    for name in ("randn", "randint"):
+        spy(name)
+    x = X + 1
+    sde_sampler(field, x, steps=1, path=RF)
+    log_likelihood(lambda t, x: 2 * x, x, steps=1, path=RF, probes=1)
+    next(iter(PairBatches(x, x, batch=2)))
+    MIX.sample(2)
+    assert asked == [("randn", x.device), ("randint", x.device), ("randint", x.device), ("randn", x.device)]
+    torch.randn(3)
+    assert asked[-1] == ("randn", None)  # what a forgotten device looks like
+
+
+def test_no_label_is_lost_at_probability_zero_and_all_at_one(monkeypatch):
+    label = torch.arange(4)
+    for edge in (0.0, 1 - 2**-24):  # the smallest and the largest number that torch.rand gives
+        monkeypatch.setattr(torch, "rand", lambda n, device, edge=edge: torch.full((n,), edge))
+        assert drop_labels(label, 0.0, 9).tolist() == [0, 1, 2, 3]
+        assert drop_labels(label, 1.0, 9).tolist() == [9] * 4
