@@ -1,9 +1,9 @@
-# make lab | test | render | site | bench | seeds | lint.  Only Python >= 3.10 and make are needed; the rest goes into .venv.
+# make lab | test | render | site | bench | seeds | again | lint.  Only Python >= 3.10 and make are needed; the rest goes into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: lab test render site bench seeds lint
+.PHONY: lab test render site bench seeds again lint
 
 lab: $(READY)
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
@@ -28,6 +28,10 @@ bench: $(READY)
 # Every lesson with 20 other seeds, and how near its assertions come to their limits. Goes on where it was stopped.
 seeds: $(READY)
 	$(BIN)/python tools/seeds.py
+
+# Every lesson once more, last one first: the same seeds must print the same numbers and draw the same pictures.
+again: $(READY)
+	$(BIN)/python tools/again.py $(LESSONS)
 
 lint: $(READY)
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
+import again  # noqa: E402
 import render  # noqa: E402
 
 TEXTS = sorted((ROOT / "notebooks" / "src").glob("*.py"))
@@ -117,3 +118,21 @@ def test_progress_bars_are_dropped():
     noise = nbformat.v4.new_output("stream", name="stderr", text="3%")
     words = nbformat.v4.new_output("stream", name="stdout", text="loss")
     assert [render.is_progress(o) for o in (bar, slider, noise, words)] == [True, False, True, False]
+
+
+def test_another_number_is_found_and_another_time_is_not():
+    """tools/again.py compares what a second run shows."""
+    new = nbformat.v4
+
+    def notebook(words, picture):
+        outputs = [
+            new.new_output("stream", text=f"{words}\n"),
+            new.new_output("display_data", data={"text/plain": "a figure", "image/png": picture}),
+        ]
+        return new.new_notebook(cells=[new.new_code_cell("x", outputs=outputs)])
+
+    stored = notebook("loss 0.1234 in 3.1 s, 250 steps a second", "aaaa")
+    assert again.differences(stored, notebook("loss 0.1234 in 4 s, 1,000 steps a second", "aaaa\n")) == []
+    assert len(again.differences(stored, notebook("loss 0.1235 in 3.1 s, 250 steps a second", "aaaa"))) == 1
+    assert len(again.differences(stored, notebook("loss 0.1234 in 3.1 s, 250 steps a second", "aaab"))) == 1
+    assert len(again.differences(stored, new.new_notebook(cells=[new.new_code_cell("x")]))) == 3

@@ -37,6 +37,12 @@ def read_text(path: Path):
     return notebook
 
 
+def execute(notebook, timeout: int = 300) -> None:
+    """Run all cells in a new kernel, in the folder of the lessons; seconds for each cell."""
+    where = {"metadata": {"path": NOTEBOOKS}}
+    NotebookClient(notebook, timeout=timeout, kernel_name="python3", coalesce_streams=True, resources=where).execute()
+
+
 def clean(notebook) -> None:
     """Drop what differs from run to run: progress bars (stderr and tqdm's widgets), widget state, timings.
 
@@ -75,9 +81,7 @@ def render(text: Path, force: bool) -> None:
         sys.exit(f"{target.name} was edited since it was rendered. Copy the edit to src/{text.name}, or use --force.")
     notebook = read_text(text)
     start = time.perf_counter()
-    NotebookClient(
-        notebook, timeout=300, kernel_name="python3", coalesce_streams=True, resources={"metadata": {"path": NOTEBOOKS}}
-    ).execute()
+    execute(notebook)
     clean(notebook)
     notebook.metadata[SOURCE_HASH] = source_hash(notebook)
     nbformat.write(notebook, target)

