@@ -1,8 +1,9 @@
-"""Wall time of every lesson, each executed once from a fresh kernel, its imports included.
+"""Wall time of every lesson, each executed once from a fresh kernel, its imports included; and of make test.
 
-python tests/benchmarks/lessons.py [NAME ...]
+python tests/benchmarks/lessons.py [NAME ...]     with names, these lessons only; "test" is make test
 """
 
+import subprocess
 import sys
 import time
 
@@ -22,6 +23,14 @@ def main(names: list[str]) -> None:
             rows[text.stem] = time.perf_counter() - start
     store("lessons", rows)
     print(table(rows))
+    if not names or "test" in names:
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "pytest", "-q"], cwd=ROOT, capture_output=True, text=True)
+        result = done.stdout.strip().splitlines()[-1]
+        if done.returncode:
+            sys.exit(f"make test failed, its time is not kept: {result}")
+        store("make test", {"seconds": time.perf_counter() - start, "result": result})
+        print(result)
 
 
 def table(rows: dict) -> str:
