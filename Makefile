@@ -19,7 +19,7 @@ render: $(READY)
 site: $(READY)
 	$(BIN)/python tools/site.py $(LESSONS)
 
-# Beside other libraries, which are installed for it; about an hour and a half. Writes docs/benchmarks.md.
+# Beside other libraries, which are installed for it; about two hours. Writes docs/benchmarks.md.
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps flow_matching==1.0.10 torchcfm==1.0.7 POT==0.9.7.post1
 	$(BIN)/python -m pytest -q -n 0 tests/benchmarks

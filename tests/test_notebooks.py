@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import again  # noqa: E402
 import render  # noqa: E402
+import seeds  # noqa: E402
 
 TEXTS = sorted((ROOT / "notebooks" / "src").glob("*.py"))
 NAMES = [t.stem for t in TEXTS]
@@ -136,3 +137,10 @@ def test_another_number_is_found_and_another_time_is_not():
     assert len(again.differences(stored, notebook("loss 0.1235 in 3.1 s, 250 steps a second", "aaaa"))) == 1
     assert len(again.differences(stored, notebook("loss 0.1234 in 3.1 s, 250 steps a second", "aaab"))) == 1
     assert len(again.differences(stored, new.new_notebook(cells=[new.new_code_cell("x")]))) == 3
+
+
+def test_seeds_are_run_again_where_a_room_behind_the_lesson_changed():
+    rooms = seeds.rooms_of("from fmlib import *\nfrom fmlib.digits import dequantise\nsamples = heun_sampler(f, x0)")
+    assert {"samplers", "digits", "checks"} <= rooms
+    assert not {"training", "guidance", "heun_sampler", "plots"} & rooms
+    assert "guidance" in seeds.rooms_of("fmlib.train_flow_matching(net, data, path)")  # training imports it

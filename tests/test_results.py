@@ -27,6 +27,8 @@ def test_the_readme_quotes_the_stored_results():
     readme = (ROOT / "README.md").read_text("utf-8")
     assert report.in_readme(readme, RESULTS) == readme
     assert report.readme_block(RESULTS).count("|") > 10
+    slower = {**RESULTS, "lessons": {"rows": {**RESULTS["lessons"]["rows"], "03_paths": 99}}}
+    assert "| 100 s |" in report.in_readme(readme, slower) and "| 100 s |" not in readme
 
 
 def test_a_run_that_never_got_there_counts_as_longest():

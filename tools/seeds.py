@@ -24,6 +24,8 @@ from nbformat.v4 import new_code_cell
 from render import NOTEBOOKS, execute, read_text
 from tqdm import tqdm
 
+import fmlib
+
 ROOT = NOTEBOOKS.parent
 PRELUDE = """
 import sys as _sys
@@ -126,12 +128,33 @@ def run(text: Path, offset: int) -> dict:
     return {"error": error, "nearest": nearest}
 
 
+def rooms_of(code: str) -> set[str]:
+    """The rooms of fmlib whose names stand in this code, and the rooms that they import in turn."""
+    used, modules = set(), []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Name):
+            used.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            used.add(node.attr)
+        elif isinstance(node, ast.ImportFrom):
+            modules.append(node.module)
+    modules += [str(getattr(getattr(fmlib, name, None), "__module__", None)) for name in used]
+    todo, found = [module.removeprefix("fmlib.") for module in modules], set()
+    while todo:
+        room = todo.pop()
+        file = ROOT / "fmlib" / f"{room}.py"
+        if room not in found and room not in WORDS and file.exists():
+            found.add(room)
+            imports = (n for n in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(n, ast.ImportFrom))
+            todo += [n.module.removeprefix("fmlib.") for n in imports if n.module.startswith("fmlib.")]
+    return found
+
+
 def code_hash(text: Path) -> str:
     """Of the lesson's code and of the rooms that its numbers depend on."""
-    code = [c.source for c in read_text(text).cells if c.cell_type == "code"]
-    rooms = (p for p in sorted((ROOT / "fmlib").glob("*.py")) if p.stem not in WORDS)
-    code += [room.read_text(encoding="utf-8") for room in rooms]
-    return hashlib.sha256("\n".join(code).encode()).hexdigest()[:16]
+    code = "\n".join(c.source for c in read_text(text).cells if c.cell_type == "code")
+    rooms = [(ROOT / "fmlib" / f"{room}.py").read_text("utf-8") for room in sorted(rooms_of(code))]
+    return hashlib.sha256("\n".join([code, *rooms]).encode()).hexdigest()[:16]
 
 
 def table(results: dict) -> str:

@@ -119,7 +119,7 @@ RECIPES = {
 }
 
 
-def run(recipe, sample, floor: float, cap: float, every: float = 0.5, **kwargs) -> dict:
+def run(recipe, sample, floor: float, cap: float, every: float = 0.25, **kwargs) -> dict:
     """{"curve": "seconds:floors seconds:floors ...", "steps"}."""
     spent, mark, due, curve, steps_done = 0.0, time.process_time(), every, [], 0
 
@@ -135,7 +135,7 @@ def run(recipe, sample, floor: float, cap: float, every: float = 0.5, **kwargs) 
             curve.append(f"{spent:.2f}:{distance:.3g}")
             steps_done = step
             check_seconds = time.process_time() - begin
-            due = spent + max(every, 0.04 * spent, 2 * check_seconds)  # a large network is checked less often
+            due = spent + max(every, 0.15 * spent, check_seconds / 4)  # a large network is checked less often
             if spent > cap and step != steps:
                 raise Stop
         mark = time.process_time()
