@@ -214,7 +214,8 @@ def parallelise(net: nn.Module, config: TrainConfig, process: Process) -> nn.Mod
 
 def seed_for(*words: int) -> int:
     """One seed from several numbers, such as (seed, rank, purpose): nearby numbers give unrelated seeds."""
-    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
+    # int first: numpy 1 cannot shift a uint64 by a Python number
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]) >> 1
 
 
 class Shards:

@@ -132,11 +132,11 @@ def test_another_number_is_found_and_another_time_is_not():
         ]
         return new.new_notebook(cells=[new.new_code_cell("x", outputs=outputs)])
 
-    stored = notebook("loss 0.1234 in 3.1 s, 250 steps a second", "aaaa")
-    assert again.differences(stored, notebook("loss 0.1234 in 4 s, 1,000 steps a second", "aaaa\n")) == []
-    assert len(again.differences(stored, notebook("loss 0.1235 in 3.1 s, 250 steps a second", "aaaa"))) == 1
-    assert len(again.differences(stored, notebook("loss 0.1234 in 3.1 s, 250 steps a second", "aaab"))) == 1
-    assert len(again.differences(stored, new.new_notebook(cells=[new.new_code_cell("x")]))) == 3
+    stored = notebook("loss 0.1234 in 3.1 s\nspeed: 250 steps a second", "aaaa")
+    assert again.differences(stored, notebook("loss 0.1234 in   4 s\nspeed: 1,000 steps a second", "aaaa\n")) == []
+    assert len(again.differences(stored, notebook("loss 0.1235 in 3.1 s\nspeed: 250 steps a second", "aaaa"))) == 1
+    assert len(again.differences(stored, notebook("loss 0.1234 in 3.1 s\nspeed: 250 steps a second", "aaab"))) == 1
+    assert len(again.differences(stored, new.new_notebook(cells=[new.new_code_cell("x")]))) == 4
 
 
 def test_seeds_are_run_again_where_a_room_behind_the_lesson_changed():

@@ -350,9 +350,10 @@ def test_two_processes_train_and_average_gradients(tmp_path):
         assert load_ema(str(tmp_path / parallel))(0.5, torch.randn(3, 64), 1).shape == (3, 64)
     with pytest.raises(RunError, match="was written by 2 processes, got 1 now"):
         train(TrainConfig(**DIGITS, out=str(tmp_path / "ddp")))
-    # DDP and FSDP do the same arithmetic, up to the order of sums
+    # DDP and FSDP do the same arithmetic, up to the order of sums, which twelve steps of the optimiser magnify
     ddp, fsdp = (read_checkpoint(tmp_path / p / "step_000012.pt")["losses"] for p in ("ddp", "fsdp"))
-    torch.testing.assert_close(ddp, fsdp, rtol=1e-4, atol=0)
+    torch.testing.assert_close(ddp, fsdp, rtol=1e-3, atol=0)
+    assert not torch.allclose(ddp[1:], fsdp[:-1], rtol=1e-3, atol=0)
 
 
 def test_a_killed_rank_ends_the_job_and_the_next_start_resumes(tmp_path):

@@ -14,8 +14,8 @@ from itertools import zip_longest
 import nbformat
 from render import NOTEBOOKS, clean, execute, read_text
 
-# A number with a unit of time, or a ratio of times: it differs from run to run.
-CLOCK = re.compile(r"[\d.,]+ ?(?:ms|s|seconds|times? as long|steps a second)\b")
+# A number with a unit of time, and lines about speed: they differ from run to run.
+CLOCK = re.compile(r" *[\d.,]+ ?(?:ms|s|seconds)\b|.*(?:time of a step|steps a second).*")
 
 
 def shown(cell) -> list[str]:
