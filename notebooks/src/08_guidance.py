@@ -171,7 +171,7 @@ unguided = energy_distance(shifted[0].sample(2000), tilted_sample(2000))
 print(
     f"equal widths: energy distance of CFG to the tilted density {gap:.4f}, floor {floor}; without guidance {unguided:.2f}"
 )
-assert gap < floor.mean + 12 * floor.scatter < 0.01 < unguided / 50
+assert gap < 0.01 * unguided and unguided > 0.5
 
 # %% [markdown]
 # The same in the plane, with the three classes. Grey: the tilted density, computed on a grid. Points: CFG.
