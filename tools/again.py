@@ -30,7 +30,7 @@ def shown(cell) -> list[str]:
 
 
 def differences(stored, executed) -> list[str]:
-    """ "cell 7: 'stored' | 'now'" for each line that differs by more than the clock."""
+    """One entry for each line that differs by more than the clock: its cell, as stored, as it is now."""
     found = []
     for number, (a, b) in enumerate(zip(stored.cells, executed.cells, strict=True)):
         for old, new in zip_longest(shown(a), shown(b)):
