@@ -41,6 +41,7 @@ from fmlib.metrics import (
     frechet_distance,
     nearest_distance,
     normalized_path_energy,
+    off_support_share,
     path_energy,
     sampling_floor,
     sliced_w2,

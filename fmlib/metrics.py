@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from fmlib.checks import check_int, check_pair, check_samples
+from fmlib.checks import check_int, check_number, check_pair, check_samples
 from fmlib.samplers import heun_sampler
 
 # cdist may expand |a - b|^2 into products, which leaves about 1e-3 where the distance is 0. The direct mode does not.
@@ -145,6 +145,22 @@ def nearest_distance(a: Tensor, b: Tensor) -> float:
     """Mean distance from a point of a [N, d] to its nearest neighbour in b [M, d]: near 0 if a copies b."""
     a, b = check_samples(a, b)
     return torch.cat([torch.cdist(s, b, compute_mode=DIRECT).min(dim=1).values for s in a.split(1024)]).mean().item()
+
+
+def off_support_share(
+    x: Tensor, real: Tensor, log_prob: Callable[[Tensor], Tensor], quantile: float = 0.01
+) -> Estimate:
+    """The share of points x [N, d] where the data's density is lower than at all but a `quantile` of real [M, d].
+
+    It sees stray points, between the clumps or beyond them, which a distance averages away: fresh real data read
+    `quantile`. log_prob: [N, d] -> [N], the log density of the data. Returns the share with its binomial error,
+    sqrt(p (1 - p) / N), at p = (k + 1) / (N + 2) for k strays, so that no strays at all have an error too (Laplace).
+    """
+    x, real = check_samples(x, real)
+    limit = torch.quantile(log_prob(real), check_number("quantile", quantile, 0, 1, open_low=True))
+    n, strays = len(x), int((log_prob(x) < limit).sum())
+    p = (strays + 1) / (n + 2)
+    return Estimate(strays / n, math.sqrt(p * (1 - p) / n), n)
 
 
 def sampling_floor(
