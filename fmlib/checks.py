@@ -112,6 +112,32 @@ def check_label(label, num_classes: int, x: Tensor) -> Tensor:
     return label.long().expand(x.shape[0])
 
 
+def check_null(name: str, null, value: Tensor) -> Tensor:
+    """What "no condition" is, as a tensor like `value` [B, ...]: a number, or a tensor that broadcasts to `value`.
+
+    An integer condition needs an integer of at least 0; a tensor must not lose its fraction when it is cast.
+    """
+    if not isinstance(null, Tensor):
+        if value.dtype == torch.bool:
+            if not isinstance(null, bool):
+                raise TypeError(f"{name} must be True or False for a mask, got {null!r} ({type(null).__name__})")
+        elif value.is_floating_point() or value.is_complex():
+            null = check_number(name, null)
+        else:
+            null = check_int(name, null, minimum=0)
+        return torch.full_like(value, null)
+    if null.device != value.device:
+        raise ValueError(f"{name} must be on the device of its condition, {value.device}, got {null.device}")
+    if not torch.can_cast(null.dtype, value.dtype):
+        raise TypeError(f"{name} must have the kind of numbers of its condition, {value.dtype}, got {null.dtype}")
+    try:
+        return null.to(value.dtype).expand(value.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"{name} must be a number or broadcast to its condition {list(value.shape)}, got {list(null.shape)}"
+        ) from None
+
+
 def check_velocity(v, x: Tensor) -> Tensor:
     """Return what model(t, x) gave, if it is a tensor like x: the same shape, dtype and device."""
     if not isinstance(v, Tensor):

@@ -7,19 +7,41 @@ guidance here and 0 is no guidance there.
 import torch
 from torch import Tensor
 
-from fmlib.checks import check_int, check_label, check_number, check_t, check_tensor, check_velocity
+from fmlib.checks import check_int, check_label, check_null, check_number, check_t, check_tensor, check_velocity
 
 
-def drop_labels(label: Tensor, probability: float, null_label: int) -> Tensor:
-    """Replace each label by `null_label` ("no class") with this probability: a copy of label [B].
+def drop_labels(label, probability: float, null_label):
+    """Replace the condition of a sample by "no condition" with this probability: a copy of label.
 
+    label:      classes [B], or any tensor [B, ...]: vectors, tokens, a mask; or a dict of them, which a sample then
+                keeps or loses together.
+    null_label: what "no condition" is: a number, or a tensor that broadcasts to label[0]; for a dict one for each,
+                where None says that this one is never dropped.
     Training on the result teaches one network both fields, v(t, x, c) and v(t, x): Ho & Salimans 2022, algorithm 1.
+    Raises TypeError or ValueError that names what does not fit.
     """
-    if not isinstance(label, Tensor) or label.dim() != 1 or label.is_floating_point():
-        got = f"{label.dtype} {list(label.shape)}" if isinstance(label, Tensor) else type(label).__name__
-        raise TypeError(f"label must be an integer tensor of shape [B], got {got}")
-    forget = torch.rand(len(label), device=label.device) < check_number("probability", probability, 0, 1)
-    return label.masked_fill(forget, check_int("null_label", null_label, minimum=0))
+    together = isinstance(label, dict)
+    labels = label if together else {"label": label}
+    if together and not (isinstance(null_label, dict) and null_label.keys() == label.keys()):
+        got = sorted(null_label) if isinstance(null_label, dict) else null_label
+        raise ValueError(f"null_label must be a dict with the keys of label, {sorted(label)}, got {got}")
+    nulls = null_label if together else {"label": null_label}
+    for name, c in labels.items():
+        if not isinstance(c, Tensor) or c.dim() == 0:
+            got = f"{c.dtype} {list(c.shape)}" if isinstance(c, Tensor) else type(c).__name__
+            raise TypeError(f"{name} must be a tensor of shape [B, ...], got {got}")
+    if len({len(c) for c in labels.values()}) != 1:
+        raise ValueError(f"label must have one number of rows, got { ({k: len(c) for k, c in labels.items()}) }")
+    first = next(iter(labels.values()))
+    forget = torch.rand(len(first), device=first.device) < check_number("probability", probability, 0, 1)
+    dropped = {}
+    for name, c in labels.items():
+        if together and nulls[name] is None:
+            dropped[name] = c.clone()
+            continue
+        none = check_null(f"null_label of {name}" if together else "null_label", nulls[name], c)
+        dropped[name] = torch.where(forget.to(c.device).reshape(-1, *([1] * (c.dim() - 1))), none, c)
+    return dropped if together else dropped["label"]
 
 
 def guided(

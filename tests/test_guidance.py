@@ -119,6 +119,48 @@ def test_drop_labels():
     assert torch.equal(drop_labels(label, 0, 3), label) and (drop_labels(label, 1.0, 3) == 3).all()
 
 
+def test_drop_labels_of_any_kind():
+    """A vector, a mask, several at once: the row goes as a whole, and all conditions of a sample together."""
+    n = 400
+    conditions = {
+        "text": torch.randn(n, 3),
+        "mask": torch.ones(n, 2, 2, dtype=torch.bool),
+        "tags": torch.randint(5, (n, 2)),
+        "size": torch.randn(n),
+    }
+    nulls = {"text": torch.tensor([7.0, 8.0, 9.0]), "mask": False, "tags": 5, "size": None}
+    dropped = drop_labels(conditions, 0.3, nulls)
+    gone = (dropped["text"] == nulls["text"]).all(1)
+    assert 0.15 < gone.double().mean() < 0.45
+    assert torch.equal((dropped["tags"] == 5).all(1), gone) and torch.equal(~dropped["mask"].flatten(1).any(1), gone)
+    assert torch.equal(dropped["size"], conditions["size"])
+    for name, c in conditions.items():
+        assert dropped[name].dtype == c.dtype and torch.equal(dropped[name][~gone], c[~gone])
+    apart = [drop_labels(c, 0.3, nulls[k]) for k, c in conditions.items() if k in ("text", "tags")]
+    assert not torch.equal(apart[0][:, 0] == 7, apart[1][:, 0] == 5)  # the wrong twin: each dropped on its own
+    assert (drop_labels(torch.randn(4, 3), 1.0, 0.5) == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    "label, null, error, message",
+    [
+        (torch.arange(3), 1.5, TypeError, "null_label must be an integer of at least 0, got 1.5"),
+        (torch.arange(3), torch.tensor(1.5), TypeError, "kind of numbers of its condition, torch.int64, got torch.fl"),
+        (torch.zeros(3, 2), torch.zeros(3), ValueError, r"broadcast to its condition \[3, 2\], got \[3\]"),
+        (torch.zeros(3).bool(), 3, TypeError, "null_label must be True or False for a mask, got 3"),
+        (torch.zeros(3), torch.zeros(3, device="meta"), ValueError, "on the device of its condition, cpu, got meta"),
+        (torch.tensor(3), 3, TypeError, r"label must be a tensor of shape \[B, ...\], got torch.int64 \[\]"),
+        ({"a": torch.zeros(3)}, 3, ValueError, r"dict with the keys of label, \['a'\], got 3"),
+        ({"a": torch.zeros(3)}, {"b": 3}, ValueError, r"dict with the keys of label, \['a'\], got \['b'\]"),
+        ({"a": torch.zeros(3)}, {"a": "x"}, TypeError, "null_label of a must be a finite number, got 'x'"),
+        ({"a": torch.zeros(3), "b": torch.zeros(2)}, {"a": 0, "b": 0}, ValueError, "one number of rows, got {'a': 3"),
+    ],
+)
+def test_drop_labels_names_what_does_not_fit(label, null, error, message):
+    with pytest.raises(error, match=message):
+        drop_labels(label, 0.5, null)
+
+
 def two_clumps(n):
     label = torch.randint(2, (n,))
     return 0.3 * torch.randn(n, 2) + (2.0 * label - 1)[:, None], label
@@ -199,5 +241,3 @@ def test_errors_of_training_with_classes():
         train_flow_matching(VectorFieldMLP(2, 8, num_classes=2), only_x, RF, 5, log_every=0, label_dropout=0.1)
     with pytest.raises(ValueError, match="null_label must be given"):
         guided(lambda t, x, label: x, 0, 2.0)
-    with pytest.raises(TypeError, match="label must be an integer tensor"):
-        drop_labels(torch.zeros(3), 0.1, 2)
