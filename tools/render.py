@@ -85,6 +85,9 @@ def render(text: Path, force: bool) -> None:
     clean(notebook)
     notebook.metadata[SOURCE_HASH] = source_hash(notebook)
     nbformat.write(notebook, target)
+    from fmlib.starter import ship  # here, since it brings torch
+
+    ship(target)  # the starter trusts exactly this file
     print(f"{target.name}: {time.perf_counter() - start:.1f} s, {target.stat().st_size / 1000:.0f} kB")
 
 

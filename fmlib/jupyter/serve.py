@@ -1,0 +1,37 @@
+"""The process that fmlib/starter.py starts: JupyterLab, with our style sheet, that writes nothing of its own accord
+into the reader's ~/.jupyter and ~/.local/share/jupyter. Run as a file, so that torch is not loaded here.
+"""
+
+import os
+import signal
+from pathlib import Path
+
+from jupyter_core.paths import jupyter_data_dir
+from jupyter_server.serverapp import ServerApp
+from jupyterlab.labapp import LabApp
+from traitlets import default
+
+
+class Server(ServerApp):
+    @default("static_custom_path")
+    def _custom(self) -> list[str]:
+        return [str(Path(__file__).parent / "custom"), str(Path(self.config_dir) / "custom")]
+
+    def _data_dir_default(self) -> str:
+        return jupyter_data_dir()  # read only: Jupyter's own version creates it
+
+    def migrate_config(self) -> None:
+        """No search for settings of IPython 3: it would leave a mark in ~/.jupyter."""
+
+    def init_signal(self) -> None:
+        super().init_signal()
+        if os.name == "posix":  # one Ctrl-C ends it, without a question, with or without a terminal
+            signal.signal(signal.SIGINT, self._signal_stop)
+
+
+LabApp.serverapp_class = Server
+LabApp.migrate_config = Server.migrate_config
+LabApp._data_dir_default = Server._data_dir_default
+
+if __name__ == "__main__":
+    LabApp.launch_instance()
