@@ -13,11 +13,15 @@ from filelock import FileLock, Timeout
 from fsrs import Card, Rating, Scheduler
 from IPython.display import Markdown
 
+from fmlib.alive import AnswerBox, Notice, WithStill, family
 from fmlib.bank import LESSONS, LEVELS, Question, answer_text, questions
 from fmlib.files import set_aside, write_atomically
 
 FORMAT = "fmlib.interview 1"
 RATINGS = {"Missed": Rating.Again, "Hard": Rating.Hard, "Good": Rating.Good, "Easy": Rating.Easy}
+SLEEPING = (
+    "The interview asks here when the notebook runs: run this cell. Without a kernel, use the folded cards below."
+)
 SCHEDULER = Scheduler(enable_fuzzing=False)  # no random days: the same ratings give the same dates
 
 
@@ -166,7 +170,7 @@ def when(due: datetime, now: datetime | None = None) -> str:
     return "in less than a minute"
 
 
-class MockInterview(widgets.VBox):
+class MockInterview(WithStill, widgets.VBox):
     """Ask by topic and level; reveal only after an answer; keep the results in `path`, a JSON file.
 
     Showing it reads that file and changes nothing; your first answer writes it.
@@ -175,6 +179,11 @@ class MockInterview(widgets.VBox):
     def __init__(self, path: str | Path = "interview_results.json"):
         self.results = Results(path)
         self.question: Question | None = None
+        with family(type(self).__name__, SLEEPING) as model_id:
+            self._build(model_id)
+        self.ask()
+
+    def _build(self, model_id: str) -> None:
         topics = [("all topics", None), *((topic_name(n), n) for n in sorted({q.lesson for q in questions().values()}))]
         self.topic = widgets.Dropdown(options=topics, description="topic", layout={"width": "270px"})
         self.level = widgets.Dropdown(
@@ -184,9 +193,10 @@ class MockInterview(widgets.VBox):
         )
         self.status = widgets.Label()
         self.front = widgets.Output()
-        self.text = widgets.Textarea(
-            placeholder="Your answer in a few words. Or say it aloud, then write 'said'.",
-            layout={"width": "98%", "height": "90px"},
+        self.text = AnswerBox(
+            self.reveal,
+            placeholder="A few words. Or say it aloud, then write 'said'. Ctrl+Enter shows the answer.",
+            layout={"width": "98%"},
         )
         self.reveal_button = widgets.Button(description="Show the answer", button_style="primary")
         self.skip_button = widgets.Button(description="Another question")
@@ -194,6 +204,11 @@ class MockInterview(widgets.VBox):
         self.rate_label = widgets.Label("How was yours?")
         self.rate_buttons = {name: widgets.Button(description=name, layout={"width": "90px"}) for name in RATINGS}
         self.message = widgets.HTML()
+        # Built once, shown as many as there are: widgets that come and go would pile up in the notebook.
+        self._follow = [
+            widgets.Button(layout={"width": "98%"}) for _ in range(max(len(q.next) for q in questions().values()))
+        ]
+        self._another = widgets.Button(description="Another question", button_style="primary")
         self.follow_ups = widgets.VBox()
         self.rating_row = widgets.HBox([self.rate_label, *self.rate_buttons.values()])
 
@@ -201,8 +216,11 @@ class MockInterview(widgets.VBox):
         self.level.observe(lambda _: self.ask(), "value")
         self.reveal_button.on_click(lambda _: self.reveal())
         self.skip_button.on_click(lambda _: self.ask())
+        self._another.on_click(lambda _: self.ask())
         for name, button in self.rate_buttons.items():
             button.on_click(lambda _, name=name: self.rate(name))
+        for i, button in enumerate(self._follow):
+            button.on_click(lambda _, i=i: self.ask(self.question.next[i]))
         super().__init__(
             [
                 widgets.HBox([self.topic, self.level, self.status]),
@@ -213,10 +231,11 @@ class MockInterview(widgets.VBox):
                 self.rating_row,
                 self.message,
                 self.follow_ups,
+                Notice(),
             ],
             layout={"padding": "4px 0 12px 0"},
+            model_id=model_id,
         )
-        self.ask()
 
     def ask(self, name: str | None = None) -> None:
         """Put a question: the one named, or the one that is due."""
@@ -269,16 +288,9 @@ class MockInterview(widgets.VBox):
         state, _ = self._state()
         due = Card.from_dict(state["cards"][self.question.id]).due
         self._say(*warnings, f"{rating}. This question comes back {when(due)}.")
-        buttons = []
-        for name in self.question.next:
-            button = widgets.Button(
-                description=f"They follow up: {_plain(questions()[name].ask)}", layout={"width": "98%"}
-            )
-            button.on_click(lambda _, name=name: self.ask(name))
-            buttons.append(button)
-        another = widgets.Button(description="Another question", button_style="primary")
-        another.on_click(lambda _: self.ask())
-        self.follow_ups.children = [*buttons, another]
+        for name, button in zip(self.question.next, self._follow, strict=False):
+            button.description = f"They follow up: {_plain(questions()[name].ask)}"
+        self.follow_ups.children = [*self._follow[: len(self.question.next)], self._another]
         self._count(state)
 
     def progress(self) -> Markdown:
@@ -314,15 +326,8 @@ class MockInterview(widgets.VBox):
         due = sum(card.due <= _now(None) for card in known)
         self.status.value = f"{len(known)} of {len(questions())} answered, {due} due now"
 
-    def _repr_mimebundle_(self, include=None, exclude=None):
-        bundle = super()._repr_mimebundle_(include=include, exclude=exclude)
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        data["text/markdown"] = (
-            "*The interview asks here when the notebook runs: run this cell. "
-            "Without a kernel, use the folded cards below.*"
-        )
-        data["text/plain"] = "The mock interview: run this cell."
-        return bundle
+    def _still_bundle(self):
+        return {"text/markdown": f"*{SLEEPING}*", "text/plain": "The mock interview: run this cell."}, {}
 
 
 def _markdown(text: str) -> tuple:

@@ -22,6 +22,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from fmlib import plots
+from fmlib.alive import Notice, WithStill, adopt, family
 from fmlib.checks import check_int, check_number
 from fmlib.plots import COLORS
 
@@ -57,7 +58,7 @@ class Panel:
     dot: float = 1.6
 
 
-class FlowPlayer(anywidget.AnyWidget):
+class FlowPlayer(WithStill, anywidget.AnyWidget):
     """Particles moving along t, over densities and arrows, in one or several linked panels.
 
     ts:      [F], increasing: the times of `Panel.particles` and the ends of the slider.
@@ -126,22 +127,24 @@ class FlowPlayer(anywidget.AnyWidget):
         self._panels, self._limits, self._alt, self._label = checked, limits, alt, label
         self._steps_label = steps_label
         self._still = None
-        super().__init__(
-            _data=bytes(data),
-            _meta={
-                "ts": ts.tolist(),
-                "panels": [meta for meta, _ in packed],
-                "alt": alt,
-                "label": label,
-                "steps_label": steps_label,
-                "choice_label": choice_label,
-                "choices": choices,
-                "step_values": values,
-            },
-            t=float(ts[-1] if t is None else t),
-            steps=(values[-1] if values else 0) if steps is None else steps,
-            selection=(choices[0] if choices else "") if selection is None else selection,
-        )
+        with family(type(self).__name__, alt) as model_id:
+            super().__init__(
+                model_id=model_id,
+                _data=bytes(data),
+                _meta={
+                    "ts": ts.tolist(),
+                    "panels": [meta for meta, _ in packed],
+                    "alt": alt,
+                    "label": label,
+                    "steps_label": steps_label,
+                    "choice_label": choice_label,
+                    "choices": choices,
+                    "step_values": values,
+                },
+                t=float(ts[-1] if t is None else t),
+                steps=(values[-1] if values else 0) if steps is None else steps,
+                selection=(choices[0] if choices else "") if selection is None else selection,
+            )
 
     @traitlets.validate("t")
     def _check_t(self, proposal):
@@ -190,25 +193,22 @@ class FlowPlayer(anywidget.AnyWidget):
             ax.set_title(text, fontsize=9, pad=16 if several else 4)
         return fig
 
-    def _repr_mimebundle_(self, **kwargs):
-        bundle = super()._repr_mimebundle_(**kwargs)
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        if not data:
-            return data
+    def _still_bundle(self):
         if self._still is None:
             fig = self.still()
             self._still = plots.png(fig)
             plt.close(fig)
-        data = {**data, "image/png": self._still, "text/plain": self._alt}
+        data = {"image/png": self._still, "text/plain": self._alt}
         return data, {"image/png": {"alt": self._alt, "width": int(100 * plots.WIDTH)}}
 
 
-class LiveFigure(ipywidgets.VBox):
+class LiveFigure(WithStill, ipywidgets.VBox):
     """A matplotlib figure that sliders redraw: artists are updated, never rebuilt.
 
     fig:    a figure that holds all its artists; its layout is fixed here.
     update: called as update(**{name: value}); it changes the artists, and draws nothing.
-    sliders: one ipywidgets control for each keyword of `update`, shown below the figure.
+    sliders: one ipywidgets control for each keyword of `update`, shown below the figure. It is opened anew here:
+            show it elsewhere, or link it in the page, afterwards.
 
     Several changes that arrive before the picture is drawn make one picture. Without a running event loop (a plain
     script) each change draws at once. `flush()` draws what is waiting, now: call it in a cell that moves a slider
@@ -234,14 +234,16 @@ class LiveFigure(ipywidgets.VBox):
         fig.set_dpi(100)
         plots.pixels(fig)
         fig.set_layout_engine("none")  # laying out anew costs more than drawing
-        self.image = ipywidgets.Image(format="jpeg", width=int(100 * fig.get_figwidth()))
-        self.image.layout.object_fit = "contain"
         self._alt = alt
-        self._message = ipywidgets.Label()
-        super().__init__([self.image, *sliders.values(), self._message])
+        with family(type(self).__name__, alt) as model_id:
+            self.image = ipywidgets.Image(format="jpeg", width=int(100 * fig.get_figwidth()))
+            self.image.layout.object_fit = "contain"
+            self._message = Notice()
+            for slider in sliders.values():
+                adopt(slider)
+                slider.observe(self._changed, names="value")
+            super().__init__([self.image, *sliders.values(), self._message], model_id=model_id)
         self._draw()
-        for slider in sliders.values():
-            slider.observe(self._changed, names="value")
 
     def _changed(self, _change) -> None:
         if self._waiting:
@@ -273,11 +275,15 @@ class LiveFigure(ipywidgets.VBox):
         self.image.value = buffer.getvalue()
         self.pictures += 1
 
-    def _repr_mimebundle_(self, **kwargs):
-        data = super()._repr_mimebundle_(**kwargs)
-        if not data:
-            return data
-        still = {**data, "image/png": plots.png(self.fig), "text/plain": self._alt}
+    def close(self) -> None:
+        """Nor do its sliders draw it any more."""
+        if self.comm is not None:
+            for slider in self.sliders.values():
+                slider.unobserve(self._changed, names="value")
+        super().close()
+
+    def _still_bundle(self):
+        still = {"image/png": plots.png(self.fig), "text/plain": self._alt}
         self.fig.set_dpi(100)
         return still, {"image/png": {"alt": self._alt, "width": int(100 * self.fig.get_figwidth())}}
 

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from ipywidgets import Textarea, Widget
+from ipywidgets.widgets.widget import _instances
 
 from fmlib import interview
 from fmlib.bank import LESSONS, questions
@@ -122,6 +124,7 @@ def test_a_file_that_cannot_be_used_is_kept_aside(results, content, reason):
     assert names(results.path.parent) == ["results.json", "results.json.aside-1", "results.json.aside-2"]
 
 
+@pytest.mark.slow
 def test_two_notebooks_at_once(results):
     """Two processes write 30 answers each into one file; none is lost, as would happen without the lock."""
     code = (
@@ -211,8 +214,54 @@ def test_it_asks_by_topic_and_level(results):
 def test_showing_it_writes_nothing(results):
     widget = MockInterview(results.path)
     assert "Nothing answered yet" in widget.progress().data and names(results.path.parent) == []
-    bundle = widget._repr_mimebundle_()
-    assert "run this cell" in bundle["text/markdown"]  # what is left where no kernel runs
+    data, _ = widget._repr_mimebundle_()
+    assert "run this cell" in data["text/markdown"]  # what is left where no kernel runs
+    assert "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_what_is_typed_is_in_no_synced_trait(results):
+    """Synced traits are what a notebook saves. The wrong twin is a Textarea, which keeps its text there."""
+
+    def saved(*boxes) -> str:
+        return json.dumps(Widget.get_manager_state(widgets=boxes), default=str)
+
+    widget = MockInterview(results.path)
+    widget.text._hear(widget.text, {"text": "a secret thought"}, [])  # as the page sends it
+    assert widget.text.value == "a secret thought"
+    mine = [w for name, w in _instances.items() if name.startswith(widget.model_id)]
+    assert len(mine) > 40 and "a secret thought" not in saved(*mine)
+    assert "a secret thought" in saved(Textarea(value="a secret thought"))
+    widget.reveal()
+    assert results.read()["log"][-1]["answer"] == "a secret thought"
+    assert "a secret thought" not in saved(*mine)
+
+
+def test_the_page_shows_what_python_knows(results):
+    """A new view asks for the text; an answer from the page is not sent back to it, where it would jump."""
+    widget = MockInterview(results.path)
+    sent = []
+    widget.text.send = lambda content, buffers=None: sent.append(content)
+    widget.text._hear(widget.text, {"text": "half a sent"}, [])
+    assert sent == []
+    widget.text._hear(widget.text, {"ask": True}, [])
+    assert sent == [{"text": "half a sent"}]
+    widget.text._hear(widget.text, {"text": "half a sentence", "submit": True}, [])
+    assert results.read()["log"][-1]["answer"] == "half a sentence" and widget.text.disabled
+    widget.ask()
+    assert sent[-1] == {"text": ""} and not widget.text.disabled
+
+
+def test_a_round_builds_no_new_widgets(results):
+    """Buttons that came and went would pile up in a saved notebook, with every question."""
+    widget = MockInterview(results.path)
+    before = len(_instances)
+    for name in ("what-is-fm", "what-is-fm", FIRST, SECOND):
+        widget.ask(name)
+        widget.text.value = "said"
+        widget.reveal()
+        widget.rate("Good")
+        assert len(widget.follow_ups.children) == len(questions()[name].next) + 1
+    assert len(_instances) == before
 
 
 def test_progress(results):

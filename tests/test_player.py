@@ -1,6 +1,7 @@
 """The player without a browser: what is sent to the page, what is refused, and the redrawn figure."""
 
 import asyncio
+import gc
 import time
 
 import ipywidgets
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 import traitlets
+from ipywidgets.widgets.widget import _instances
 
-from fmlib import FlowPlayer, LiveFigure, Panel, density_frames, field_frames
+from fmlib import FlowPlayer, LiveFigure, MockInterview, Panel, density_frames, field_frames
+from fmlib.alive import WithStill, bar
 
 TS = torch.linspace(0, 1, 11)
 TRACK = torch.randn(11, 20, 2, generator=torch.Generator().manual_seed(0)).cumsum(dim=0)
@@ -234,6 +237,160 @@ def test_the_live_loss_waits_for_its_first_window():
     with pytest.raises(ValueError, match="every must be an integer of at least 1, got 0"):
         LiveLoss(10, "a curve", every=0)
     plt.close("all")
+
+
+# --- widgets that outlive their kernel
+
+
+class Cells:
+    """A front end that tells which cell runs, as JupyterLab does."""
+
+    def __init__(self, monkeypatch):
+        self.monkeypatch, self.runs = monkeypatch, 0
+
+    def run(self, cell):
+        self.runs += 1
+        request = (cell, f"run {self.runs}")
+        self.monkeypatch.setattr("fmlib.alive._request", lambda: request)
+
+    def new_kernel(self):
+        for name in ("_built", "_calls"):
+            self.monkeypatch.setattr(f"fmlib.alive.{name}", {})
+
+
+@pytest.fixture
+def cells(monkeypatch):
+    return Cells(monkeypatch)
+
+
+def ids() -> set[str]:
+    return set(_instances)
+
+
+@pytest.mark.parametrize("build", [player, lambda: live()[0], MockInterview], ids=["player", "live", "interview"])
+def test_a_cell_that_runs_again_has_the_same_ids_and_leaves_nothing_behind(cells, build, tmp_path, monkeypatch):
+    """The wrong twin, ipywidgets' own ids, are new ones in every run, and the old models stay."""
+    monkeypatch.chdir(tmp_path)
+    cells.run("cell-1")
+    before = ids()
+    first = build()
+    built = ids() - before
+    assert len(built) > 1 and all(name.startswith(first.model_id) for name in built)
+    cells.run("cell-1")
+    second = build()
+    assert second.model_id in built and ids() - before == built
+    assert first.comm is None and second.comm is not None
+    first.close()
+    del first  # late, as the garbage collector may be
+    gc.collect()
+    assert second.comm is not None and ids() - before == built
+    cells.new_kernel()
+    cells.run("cell-1")
+    assert build().model_id == second.model_id
+    wrong = [ipywidgets.VBox([ipywidgets.Label()]) for _ in range(2)]
+    assert wrong[0].model_id != wrong[1].model_id and len(ids() - before) > len(built)
+
+
+def test_only_a_rerun_closes_a_player(cells):
+    """The same words in another cell, twice in one cell, or from a front end that does not tell: all stay alive."""
+    cells.run("cell-1")
+    first = player()
+    cells.run("cell-2")
+    twice = [player(), player()]
+    cells.monkeypatch.setattr("fmlib.alive._request", lambda: ("", ""))
+    unknown = [player(), player()]
+    everyone = [first, *twice, *unknown]
+    names = [p.model_id for p in everyone]
+    assert len(set(names)) == 5 and all(p.comm is not None for p in everyone)
+    cells.run("cell-2")
+    again = [player(), player()]
+    assert [p.model_id for p in again] == names[1:3]
+    assert [p.comm is None for p in everyone] == [False, True, True, False, False]
+
+
+def test_two_figures_can_share_a_slider(cells):
+    cells.run("cell-1")
+    slider = ipywidgets.FloatSlider(value=1.0)
+    drawn = []
+    figures = []
+    for name in ("a", "b"):
+        fig, _ = plt.subplots()
+        figures.append(LiveFigure(fig, lambda scale, name=name: drawn.append(name), alt=name, scale=slider))
+    assert all(f.children[1] is slider for f in figures) and slider.comm is not None
+    slider.value = 0.5
+    assert drawn[2:] == ["a", "b"]
+    figures[0].close()
+    slider.value = 0.6
+    assert drawn[4:] == ["b"]  # a figure that was closed is not drawn in secret
+
+
+def test_the_bundle_keeps_what_the_widget_says_about_itself():
+    """anywidget returns (data, metadata), which Colab needs; ipywidgets returns data alone."""
+
+    class Both:
+        def _repr_mimebundle_(self, **kwargs):
+            return {"view": 1, "text/plain": "x"}, {"view": {"colab": "custom"}}
+
+    class Alone(Both):
+        def _repr_mimebundle_(self, **kwargs):
+            return {"view": 1}
+
+    class Closed(Both):
+        def _repr_mimebundle_(self, **kwargs):
+            return None
+
+    def bundle(base):
+        class Widget(WithStill, base):
+            def _still_bundle(self):
+                return {"image/png": b"still", "text/plain": "words"}, {"image/png": {"alt": "words"}}
+
+        return Widget()._repr_mimebundle_()
+
+    about = {"image/png": {"alt": "words"}}
+    data = {"view": 1, "image/png": b"still", "text/plain": "words"}
+    assert bundle(Both) == (data, {"view": {"colab": "custom"}, **about})
+    assert bundle(Alone) == (data, about)
+    assert bundle(Closed) is None
+
+
+def test_colab_is_told_where_the_widget_manager_is(monkeypatch):
+    """Without this metadata Colab shows nothing."""
+    monkeypatch.setattr("anywidget._util.get_repr_metadata", lambda: {"widget-view": {"colab": "here"}})
+    _, metadata = player()._repr_mimebundle_()
+    assert metadata["widget-view"] == {"colab": "here"} and "image/png" in metadata
+
+
+@pytest.mark.parametrize("leave", [False, True])
+def test_a_progress_bar_that_is_done_leaves_no_widget(monkeypatch, leave):
+    """tqdm's own bar in a notebook is a widget; saved and opened again, it would be an error."""
+    shown = []
+
+    class Handle:
+        def update(self, data, raw):
+            shown.append(data)
+
+    def display(data, raw, display_id):
+        shown.append(data)
+        return Handle()
+
+    monkeypatch.setattr("fmlib.alive.get_ipython", lambda: type("Shell", (), {"kernel": None})())
+    monkeypatch.setattr("fmlib.alive.display", display)
+    before = ids()
+    with bar(total=3, desc="moons", leave=leave, mininterval=0) as progress:
+        for _ in range(3):
+            progress.update()
+    assert all(set(data) <= {"text/plain"} for data in shown) and "3/3" in shown[-2]["text/plain"]
+    assert shown[-1] == ({"text/plain": shown[-1]["text/plain"]} if leave else {}) and ids() == before
+    shown.clear()
+    with bar(total=3, disable=True) as progress:
+        progress.update()
+    assert shown == []
+
+
+def test_elsewhere_the_progress_bar_is_tqdms_own(capsys):
+    with bar(total=3, desc="moons", mininterval=0) as progress:
+        progress.update(3)
+    assert "moons: 100%" in capsys.readouterr().err
 
 
 def test_bad_live_figures():
