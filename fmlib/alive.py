@@ -3,7 +3,7 @@
 A notebook that was run, saved and opened again finds its widgets by their ids. Random ids are found nowhere ("model not
 found"), and those of every run would pile up in the file. So everything that is built inside `family` has an id that
 the same cell gets again, in this kernel and in the next. `WithStill` puts a picture or words beside the view, for
-pages without widgets; `AnswerBox` keeps what a reader types out of the file, `Bar` a progress bar that is done.
+pages without widgets; `AnswerBox` keeps what a reader types out of the file.
 """
 
 import hashlib
@@ -16,8 +16,6 @@ import anywidget
 import ipywidgets
 import traitlets
 from IPython import get_ipython
-from IPython.display import display
-from tqdm import std
 
 STATIC = pathlib.Path(__file__).parent / "static"
 
@@ -152,29 +150,3 @@ class AnswerBox(anywidget.AnyWidget):
     def _tell(self, _change) -> None:
         if not self._hearing:
             self.send({"text": self.value})
-
-
-class _OutputBar(std.tqdm):
-    """tqdm's bar as an output of text, emptied at the end. Its own bar is a widget, of which an error would remain."""
-
-    def __init__(self, *args, **kwargs):
-        self._output = None
-        super().__init__(*args, **{"ncols": 90, **kwargs, "gui": True})  # gui: it prints nothing itself
-        if not self.disable:
-            self._output = display({"text/plain": str(self)}, raw=True, display_id=True)
-
-    def display(self, *_args, **_kwargs) -> None:
-        if self._output:
-            self._output.update({"text/plain": str(self)}, raw=True)
-
-    def close(self) -> None:
-        super().close()
-        if self._output:
-            self._output.update({"text/plain": str(self)} if self.leave else {}, raw=True)
-            self._output = None
-
-
-def bar(*args, **kwargs) -> std.tqdm:
-    """A progress bar, with tqdm's arguments: in a notebook an output of text, elsewhere tqdm's own."""
-    in_notebook = hasattr(get_ipython(), "kernel")
-    return (_OutputBar if in_notebook else std.tqdm)(*args, **kwargs)

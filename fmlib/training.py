@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from fmlib.checks import check_int, check_number, check_pair, check_tensor, check_velocity
 from fmlib.couplings import Pairs
 from fmlib.guidance import drop_labels
 from fmlib.paths import FlowPath
+from fmlib.progress import progress_bar
 
 TSampler = Callable[..., Tensor]
 
@@ -262,7 +262,7 @@ def train_flow_matching(
 
     step, grad_enabled = 0, torch.is_grad_enabled()
     recent = []
-    with tqdm(total=total_steps, disable=log_every == 0, desc=path.name, leave=False) as bar:
+    with progress_bar(total=total_steps, disable=log_every == 0, desc=path.name, leave=False) as bar:
         try:
             for step in range(1, total_steps + 1):
                 x0, x1, label = next(batches)

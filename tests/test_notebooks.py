@@ -1,5 +1,6 @@
 """The stored notebooks are what their text says, executed once from top to bottom, and small."""
 
+import copy
 import re
 import sys
 from pathlib import Path
@@ -48,7 +49,15 @@ def problems(notebook, text) -> list[str]:
             if "image/png" in output.get("data", {}) and not output.metadata.get("image/png", {}).get("alt"):
                 found.append(f"cell {number} shows a picture without alt text: use fmlib.plots.show")
     if "widgets" in notebook.metadata:
-        found.append("it stores widget state")
+        state = notebook.metadata["widgets"].get(render.WIDGET_STATE, {}).get("state")
+        if state is None:
+            found.append("its widget state has no key `state`: GitHub would not show it")
+        for name, model in (state or {}).items():
+            if not name.startswith("fm-") or model.model_name != "HTMLModel" or len(model.state.value) > 80_000:
+                found.append(f"it stores the state of a widget, {model.model_name}, not only placeholders")
+        for cell in code:
+            if any(render.WIDGET_VIEW in o.get("data", {}) for o in cell.outputs):
+                found.append("an output asks for a widget, which hides the picture beside it")
     return found
 
 
@@ -85,7 +94,24 @@ def test_each_problem_is_found():
         picture = next(o for c in code for o in c.outputs if "image/png" in o.get("data", {}))
         picture.metadata = {}
 
+    def store_state(notebook, code):
+        model = {"model_name": "SliderModel", "state": {"value": 0.5}}
+        put_state(notebook, {"state": {"fm-1": model}})
+
+    def forget_the_key(notebook, code):
+        put_state(notebook, {})
+
+    def store_view(notebook, code):
+        put_state(notebook, {"state": {}})
+        code[0].outputs.append(nbformat.v4.new_output("display_data", {render.WIDGET_VIEW: {"model_id": "fm-1"}}))
+
+    def put_state(notebook, state):
+        notebook.metadata["widgets"] = nbformat.from_dict({render.WIDGET_STATE: state})
+
     for change, message in (
+        (store_state, "not only placeholders"),
+        (forget_the_key, "no key `state`"),
+        (store_view, "asks for a widget"),
         (set_source, "differ"),
         (swap_counts, "not executed once"),
         (add_error, "holds an error"),
@@ -109,16 +135,60 @@ def test_an_edited_notebook_is_not_overwritten(tmp_path, monkeypatch):
 
 
 def test_progress_bars_are_dropped():
-    bar = nbformat.v4.new_output(
-        "display_data",
-        {render.WIDGET_VIEW: {}, "text/plain": "rectified_flow:   0%|          | 0/700 [00:00<?, ?it/s]"},
-    )
+    bar = nbformat.v4.new_output("display_data", {})
     slider = nbformat.v4.new_output(
         "display_data", {render.WIDGET_VIEW: {}, "text/plain": "VBox(children=(IntSlider()))"}
     )
     noise = nbformat.v4.new_output("stream", name="stderr", text="3%")
     words = nbformat.v4.new_output("stream", name="stdout", text="loss")
     assert [render.is_progress(o) for o in (bar, slider, noise, words)] == [True, False, True, False]
+
+
+def small_lesson():
+    """A lesson with a player of five points, a progress bar, and the folder it runs in."""
+    sources = (
+        "import torch; from fmlib import *; from fmlib.progress import progress_bar",
+        "player = FlowPlayer([0.0, 1.0], [Panel(torch.randn(2, 5, 2))], alt='five points')\nplayer",
+        "with progress_bar(range(3), leave=False) as steps:\n    for _ in steps: pass\nprint('trained')",
+        "import os; print(os.listdir())",
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    for i, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{i:03d}"
+    return notebook
+
+
+@pytest.fixture(scope="module")
+def executed():
+    notebook = small_lesson()
+    render.execute(notebook)
+    raw = copy.deepcopy(notebook)
+    render.clean(notebook)
+    return raw, notebook
+
+
+@pytest.mark.slow
+def test_a_rendered_lesson_has_its_picture_and_a_placeholder(executed):
+    raw, notebook = executed
+    (output,) = notebook.cells[1].outputs
+    assert output.metadata["image/png"]["alt"] == "five points" and render.WIDGET_VIEW not in output.data
+    stored = notebook.metadata["widgets"][render.WIDGET_STATE]
+    (view,) = (o.data[render.WIDGET_VIEW] for o in raw.cells[1].outputs)
+    assert set(stored) == {"state", "version_major", "version_minor"} and list(stored["state"]) == [view["model_id"]]
+    value = stored["state"][view["model_id"]]["state"]["value"]
+    assert render.ASLEEP in value and 'alt="five points"' in value and "image/webp" in value
+    assert [o.output_type for o in notebook.cells[2].outputs] == ["stream"]  # the bar is gone
+    again = small_lesson()
+    again.cells[1].source += "  # edited by its reader"
+    render.execute(again)
+    render.clean(again)
+    assert list(again.metadata["widgets"][render.WIDGET_STATE]["state"]) == [view["model_id"]]
+
+
+@pytest.mark.slow
+def test_a_lesson_is_executed_in_an_empty_folder(executed):
+    """Nothing of its author's gets into a page: their interview results lie in notebooks/."""
+    assert executed[1].cells[3].outputs[0].text.strip() == "[]"
 
 
 def test_another_number_is_found_and_another_time_is_not():

@@ -13,7 +13,8 @@ import traitlets
 from ipywidgets.widgets.widget import _instances
 
 from fmlib import FlowPlayer, LiveFigure, MockInterview, Panel, density_frames, field_frames
-from fmlib.alive import WithStill, bar
+from fmlib.alive import WithStill
+from fmlib.progress import progress_bar
 
 TS = torch.linspace(0, 1, 11)
 TRACK = torch.randn(11, 20, 2, generator=torch.Generator().manual_seed(0)).cumsum(dim=0)
@@ -373,22 +374,22 @@ def test_a_progress_bar_that_is_done_leaves_no_widget(monkeypatch, leave):
         shown.append(data)
         return Handle()
 
-    monkeypatch.setattr("fmlib.alive.get_ipython", lambda: type("Shell", (), {"kernel": None})())
-    monkeypatch.setattr("fmlib.alive.display", display)
+    monkeypatch.setattr("IPython.get_ipython", lambda: type("Shell", (), {"kernel": None})())
+    monkeypatch.setattr("IPython.display.display", display)
     before = ids()
-    with bar(total=3, desc="moons", leave=leave, mininterval=0) as progress:
+    with progress_bar(total=3, desc="moons", leave=leave, mininterval=0) as progress:
         for _ in range(3):
             progress.update()
     assert all(set(data) <= {"text/plain"} for data in shown) and "3/3" in shown[-2]["text/plain"]
     assert shown[-1] == ({"text/plain": shown[-1]["text/plain"]} if leave else {}) and ids() == before
     shown.clear()
-    with bar(total=3, disable=True) as progress:
+    with progress_bar(total=3, disable=True) as progress:
         progress.update()
     assert shown == []
 
 
 def test_elsewhere_the_progress_bar_is_tqdms_own(capsys):
-    with bar(total=3, desc="moons", mininterval=0) as progress:
+    with progress_bar(total=3, desc="moons", mininterval=0) as progress:
         progress.update(3)
     assert "moons: 100%" in capsys.readouterr().err
 

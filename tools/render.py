@@ -7,18 +7,25 @@ overwritten unless --force is given: copy the edit into the text first.
 """
 
 import argparse
+import base64
 import hashlib
+import html
+import io
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import jupytext
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+ASLEEP = "Run this cell to make it move again."
 SOURCE_HASH = "source_sha256"
 
 
@@ -38,18 +45,30 @@ def read_text(path: Path):
 
 
 def execute(notebook, timeout: int = 300) -> None:
-    """Run all cells in a new kernel, in the folder of the lessons; seconds for each cell."""
-    where = {"metadata": {"path": NOTEBOOKS}}
-    NotebookClient(notebook, timeout=timeout, kernel_name="python3", coalesce_streams=True, resources=where).execute()
+    """Run all cells in a new kernel; seconds for each cell.
+
+    It runs in an empty folder, so that nothing of its author's, such as the results of an interview, gets into a page.
+    The kernel is told the cells' ids, as JupyterLab does: the widgets make their own from them (fmlib.alive).
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        where = {"metadata": {"path": folder}}
+        client = NotebookClient(
+            notebook, timeout=timeout, kernel_name="python3", coalesce_streams=True, resources=where
+        )
+        client.on_cell_execute = lambda cell, cell_index: client.kc.session.metadata.update(cellId=cell.id)
+        client.execute()
 
 
 def clean(notebook) -> None:
-    """Drop what differs from run to run: progress bars (stderr and tqdm's widgets), widget state, timings.
+    """Drop what differs from run to run: progress bars, what was written to stderr, timings; and the widgets' state.
 
     Where an output has a widget and a still picture or text, only that is stored: without its state the widget could
-    not be shown, and would hide it.
+    not be shown, and would hide it. In place of the state there are `placeholders`.
     """
+    state = placeholders(notebook)
     notebook.metadata.pop("widgets", None)
+    if state:  # with all its keys: GitHub shows no notebook whose widgets have no "state"
+        notebook.metadata["widgets"] = {WIDGET_STATE: {"state": state, "version_major": 2, "version_minor": 0}}
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
@@ -59,10 +78,44 @@ def clean(notebook) -> None:
                     output.data.pop(WIDGET_VIEW, None)
 
 
+def placeholders(notebook) -> dict:
+    """For each of fmlib's widgets in the outputs a line of text and its picture, small, under the widget's id.
+
+    A reader runs the cell, saves and comes back. JupyterLab as it comes does not save what the widgets hold, but it
+    keeps the state that the file had before; so it finds this under the id, instead of nothing, which is an error.
+    """
+    state = {}
+    for output in (o for cell in notebook.cells for o in cell.get("outputs", [])):
+        data = output.get("data", {})
+        model_id = data.get(WIDGET_VIEW, {}).get("model_id", "")
+        if model_id.startswith("fm-"):
+            value = f"<p><em>{ASLEEP}</em></p>"
+            if "image/png" in data:
+                about = output.metadata["image/png"]
+                value = _small(data["image/png"], about["alt"], about["width"]) + value
+            state[model_id] = {
+                "model_module": "@jupyter-widgets/controls",
+                "model_module_version": "2.0.0",
+                "model_name": "HTMLModel",
+                "state": {"value": value},
+            }
+    return state
+
+
+def _small(png: str, alt: str, width: int) -> str:
+    """An img element of at most 600 pixels across: 4 to 40 kB."""
+    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    picture.thumbnail((600, 10_000), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "webp", quality=40, method=6)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{html.escape(alt)}" width="{width}" style="max-width: 100%" src="data:image/webp;base64,{data}">'
+
+
 def is_progress(output) -> bool:
     if output.output_type == "stream":
         return output.name == "stderr"
-    return WIDGET_VIEW in output.get("data", {}) and "?it/s]" in output.data.get("text/plain", "")
+    return output.output_type == "display_data" and not output.data  # a bar that is done (fmlib.progress)
 
 
 def was_edited(path: Path) -> bool:
