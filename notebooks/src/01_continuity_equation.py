@@ -47,7 +47,7 @@ def u_whirling(t, x):
 # %% [markdown]
 # ## Two flows, the same densities
 #
-# Play it. The shade is the density $p_t$, the points follow the arrows. Then choose "u + turned score". The **score** is $\nabla\log p_t$, the direction in which the density grows fastest; turned by 90° it runs around the clumps. The points whirl, and end somewhere else – yet at every $t$ the *cloud* is the same. By the end of this lesson you can say why, and which other fields would do.
+# Run the cells, then play it. The shade is the density $p_t$, the points follow the arrows. The player opens on the field $u$; when you have seen it, choose "u + turned score". The **score** is $\nabla\log p_t$, the direction in which the density grows fastest; turned by 90° it runs around the clumps. The points whirl, and end somewhere else – yet at every $t$ the *cloud* is the same. By the end of this lesson you can say why, and which other fields would do.
 
 # %%
 LIMITS = (-3.6, 3.6, -3.2, 3.6)
@@ -69,7 +69,6 @@ player = FlowPlayer(
     choice_label="field",
     alt="Points flow from one round cloud into three clumps. With the turned score added they whirl, but at each time the cloud has the same shape.",
 )
-player.selection = "u + turned score"
 player
 
 # %% [markdown]

@@ -270,15 +270,25 @@ axis.set(xlabel="t", ylabel="tr Var of the target", ylim=(0, None))
 axis.text(0.6, 3.6, "line: closed form\npoints: 2,000 pairs each", fontsize=9)
 show(
     fig,
-    "The variance of the target given x_t over t: it rises to a maximum near t = 0.25 and falls to about 2 at the data.",
+    "The variance of the target given x_t over t: it rises to a maximum near t = 0.25, falls until t = 0.7, rises a little to a second, low hill near t = 0.87, and ends at 2.",
 )
+late = centres > 0.5
+dip, hill = bins[late].min(), bins[centres > 0.75].max()
 print(
     f"variance {bins[0]:.2f} near t = 0, largest {bins.max():.2f} at t = {centres[bins.argmax()]:.2f}, {bins[-1]:.2f} near t = 1"
 )
+print(
+    f"lowest {dip:.2f} at t = {centres[late][bins[late].argmin()]:.2f}, second hill {hill:.2f} at t = {centres[centres > 0.75][bins[centres > 0.75].argmax()]:.2f}"
+)
+s2, ts = mixture.stds**2, torch.linspace(0.75, 1, 251, dtype=torch.float64)[:, None]
+inside_a_clump = (mixture.weights * 2 * s2 / (ts**2 * s2 + (1 - ts) ** 2)).sum(1)
+print(f"doubt inside a clump alone: largest {inside_a_clump.max():.2f} at t = {ts[inside_a_clump.argmax(), 0]:.2f}")
 assert 0.15 < centres[bins.argmax()] < 0.4
+assert dip < hill - 0.05 and bins[-1] < hill - 0.05  # the second hill is real
+assert abs(hill - inside_a_clump.max()) < 0.1
 
 # %% [markdown]
-# At $t = 0$ the position says nothing about the data, and the variance is that of $x_1$. In between, $x_1 - x_0 = (x_1 - x_t)/(1-t)$, so the variance is $\operatorname{tr}\operatorname{Var}[x_1\mid x_t]/(1-t)^2$. At first the factor grows faster than the doubt about $x_1$ shrinks. Then the clump becomes clear, and the variance falls. At $t = 1$ it is that of the unknown noise, 2 in two dimensions.
+# At $t = 0$ the position says nothing about the data, and the variance is that of $x_1$. In between, $x_1 - x_0 = (x_1 - x_t)/(1-t)$, so the variance is $\operatorname{tr}\operatorname{Var}[x_1\mid x_t]/(1-t)^2$. At first the factor grows faster than the doubt about $x_1$ shrinks. Then it becomes clear which clump it is, and the variance falls. What is left is the doubt *inside* a clump. For one clump of width $s$ it is $2s^2/\bigl(t^2 s^2 + (1-t)^2\bigr)$: a low hill of its own, at $t = 1/(1+s^2)$. That is the second hill of the curve. At $t = 1$ the variance is that of the unknown noise, 2 in two dimensions.
 #
 # ## A perfect fit memorises
 #

@@ -45,7 +45,7 @@ def field(path, mixture=mixture):
 LIMITS = (-3.4, 3.4, -3.2, 3.4)
 noise = torch.randn(500, 2, dtype=torch.float64)
 ts = torch.linspace(0, 1, 41, dtype=torch.float64)
-# 400 steps, because VE and VP-linear move fast near the data; every 10th state is kept.
+# 400 steps, because VE moves fast near the noise and VP-linear near the data; every 10th state is kept.
 frames = {}
 for name, p in paths.items():
     states = rk4_sampler(field(p), p.prior_std * noise, steps=400, return_trajectory=True)[::10]

@@ -37,7 +37,7 @@ def u(t, x):
 # %% [markdown]
 # ## Steps you can drag
 #
-# Grey, thin: the exact ways. Black: what the solver makes of them in $N$ steps. Drag the second slider from 1 to 32 and change the solver. Watch where the ends of Euler's ways stop moving.
+# Run the cells first. Black: the exact trajectories. Green: what the solver makes of them in $N$ steps. Drag the second slider from 1 to 32 and change the solver. At how many steps do Euler's end points stop moving?
 
 # %%
 x0 = torch.randn(400, 2, dtype=torch.float64)
@@ -90,18 +90,19 @@ for ax, (name, solver) in zip(axes, solvers.items(), strict=True):
         return k
 
     end = solver(watched, point, steps=1, t_start=a, t_end=a + h)[0]
-    ax.plot(*curve.T, color=COLORS["path"], linewidth=3)
+    ax.plot(*curve.T, color=COLORS["exact"], linewidth=2.5)
     for place, k in asked:
-        ax.annotate("", place + 0.18 * k, place, arrowprops={"arrowstyle": "->", "color": COLORS["noise"]})
-        ax.plot(*place, ".", color=COLORS["noise"])
-    ax.plot(*torch.stack([point[0], end]).T, color=COLORS["exact"], linewidth=1)
-    ax.plot(*end, "o", color=COLORS["wrong"], markersize=5)
+        ax.annotate("", place + 0.18 * k, place, arrowprops={"arrowstyle": "->", "color": COLORS["other"]})
+        ax.plot(*place, ".", color=COLORS["other"])
+        ax.plot(*(place + 0.2 * k), ",", alpha=0)  # an arrow does not widen the axes, this does
+    ax.plot(*torch.stack([point[0], end]).T, color=COLORS["model"], linewidth=1)
+    ax.plot(*end, "o", color=COLORS["model"], markersize=5)
     ax.set_title(f"{name}: error {(end - curve[-1]).norm():.3f}", fontsize=9)
     ax.set_aspect("equal")
     plots.bare(ax)
 show(
     fig,
-    "One large step of each solver over the grey exact curve, with blue arrows where the field was asked. Euler ends farthest from the curve, RK4 nearest.",
+    "One large step of each solver, in green, over the black exact curve, with purple arrows where the field was asked. Euler ends farthest from the end of the curve, RK4 nearest.",
 )
 
 # %% [markdown]
@@ -109,9 +110,9 @@ show(
 #
 # A solver has **order** $p$ if, for small steps, halving the step divides the error at the end by about $2^p$. In a log-log plot against the number of steps that is a line of slope $-p$.
 #
-# > **Predict, then run (1).** Euler 1, RK4 4. Which slopes do midpoint and Heun have – both ask the field twice? And at the same number of *calls*, from where on is RK4 better than Euler: 4 calls, 40, or 400?
+# > **Predict, then run (1).** Euler 1, RK4 4. Which slopes do midpoint and Heun have – both ask the field twice? And at the same number of *calls*, from where on is RK4 better than midpoint: 4 calls, 20, or 200?
 #
-# The error is measured against a very fine solution, particle by particle. We take the **median** over the particles; below you see why. The ± is a *bootstrap*: the particles are drawn again, with replacement, the line is fitted again, and 1.96 times the spread of these fits is printed.
+# The error is measured against a very fine solution, particle by particle. We take the **median** over the particles; below you see why. ± is a 95 % bootstrap interval.
 
 # %%
 particles = torch.randn(400, 2, dtype=torch.float64)
@@ -155,29 +156,39 @@ def late_heun(steps):
 
 broken = torch.stack([(late_heun(n) - reference).norm(dim=1) for n in steps])
 print(f"wrong twin, Heun with its second slope at the old time: {slope(broken)[0]:.2f}")
-rk4_at_4 = (rk4_sampler(u, particles, steps=1) - reference).norm(dim=1).median()
-medians = {name: e.median(1).values for name, e in errors.items()}
-print(f"at  4 calls: Euler {medians['Euler'][0]:.3f}, RK4 {rk4_at_4:.3f}")
-print(f"at 16 calls: Euler {medians['Euler'][2]:.3f}, RK4 {medians['RK4'][0]:.3f}")
-assert medians["RK4"][0] < 0.2 * medians["Euler"][2]
 assert abs(slope(broken)[0] + 2) > 0.5
+
+budgets = (4, 8, 16, 20, 32, 64)
+print("\nmedian error at equal calls\n" + f"{'calls':10}" + "".join(f"{n:>10}" for n in budgets))
+equal = {}
+for name, solver in solvers.items():
+    xs = (solver(u, particles, steps=n // calls[name]) for n in budgets)
+    equal[name] = dict(zip(budgets, [(x - reference).norm(dim=1).median().item() for x in xs], strict=True))
+    print(f"{name:10}" + "".join(f"{e:10.5f}" for e in equal[name].values()))
+assert all(1.2 * equal["midpoint"][n] < equal["RK4"][n] for n in (4, 8))
+assert all(1.2 * equal["RK4"][n] < equal["midpoint"][n] for n in (32, 64))
+assert 5 * equal["RK4"][16] < equal["Euler"][16]
 
 # %%
 fig, (left, right) = panels(2, 2.8, sharey=True)
-for (name, e), color in zip(errors.items(), ("wrong", "third", "noise", "model"), strict=True):
-    median = e.median(1).values
-    left.loglog(steps, median, "o-", markersize=4, color=COLORS[color])
-    right.loglog([n * calls[name] for n in steps], median, "o-", markersize=4, color=COLORS[color], label=name)
+looks = {"Euler": ("other", "o-"), "midpoint": ("third", "o-"), "Heun": ("third", "s--"), "RK4": ("model", "o-")}
+for name, e in errors.items():
+    median, (color, line) = e.median(1).values, looks[name]
+    left.loglog(steps, median, line, markersize=4, color=COLORS[color])
+    right.loglog(list(equal[name]), list(equal[name].values()), line, markersize=4, color=COLORS[color], label=name)
+for order, height in ((1, 0.2), (2, 0.02), (4, 3e-5)):  # what a slope of exactly -1, -2, -4 looks like
+    left.loglog([16, 64], [height, height / 4**order], color=COLORS["path"], linewidth=1)
+    left.text(64, height / 4**order, f" {-order}", color="#666666", fontsize=9, va="center")
 left.set(xlabel="steps", ylabel="median error")
 right.set(xlabel="model calls (NFE)")
 right.legend(fontsize=9, loc="lower left")
 show(
     fig,
-    "Median error against steps and against model calls. Four straight lines; against calls, RK4 starts level with midpoint at 16 calls and is the lowest from 32 on.",
+    "Median error against steps, with grey guides of slope -1, -2 and -4, and against model calls. Four straight lines against steps. Against calls midpoint is the lowest up to 16, RK4 from 20 on.",
 )
 
 # %% [markdown]
-# Midpoint and Heun are both of order 2 (Heun's slope still creeps towards $-2$: the order is a statement about small steps). At 4 calls, one step of RK4 against four of Euler, the two are close; at 16 calls RK4 is far ahead.
+# Midpoint and Heun are both of order 2 (Heun's slope still creeps towards $-2$: the order is a statement about small steps). A higher order wins in the end, not at once. At equal calls midpoint has the smallest error up to 16 calls; only from 20 on is RK4 ahead. With few calls its steps are too long for its order to count.
 #
 # ## Three ways in which such a plot lies
 #
@@ -289,48 +300,77 @@ assert all(nfe[name, 1e-5] > nfe[name, 1e-3] for name in names)
 # %% [markdown]
 # ## Time grids
 #
-# With few steps it matters where they are. Four grids of $n$ steps, for Heun on two paths. "cosine" has shorter steps at both ends. "shift" is SD3's: shorter steps near the noise. "EDM" is Karras et al.'s: the noise level $\sigma/\alpha$ falls from a largest to a smallest value so that its seventh root falls evenly. Here it falls from 49 to 0.011, which on the rectified flow is $t = 0.02$ to $t = 0.989$; the first and the last time are then moved to 0 and 1.
+# With few steps it matters where they are. Four grids of $n$ steps, for Heun on two paths. "cosine" has shorter steps at both ends. "shift" is SD3's: shorter steps near the noise. "EDM" is the grid of Karras et al.: the noise level $\sigma/\alpha$ falls from a largest to a smallest value so that its seventh root falls evenly. Here it falls from 49 to 0.011, which on the rectified flow is $t = 0.02$ to $t = 0.989$; the first and the last time are then moved to 0 and 1.
+#
+# EDM itself does one thing more: its clock is not $t$ but $\sigma$. On VE, $\frac{dx}{d\sigma} = \epsilon(x)$, since $x = x_1 + \sigma\,x_0$. So Heun's step is straight in $\sigma$. The last row takes Heun in $\sigma$ on the same noise levels.
 
 # %%
 grids = {"uniform": uniform_grid, "cosine": cosine_grid, "shift 3": shift_grid(3.0)}
-for name, p in (("rectified flow", rectified_flow_path()), ("VE", ve_path())):
+ve, heun_error = ve_path(), {}
+first, last = (ve.sigma(torch.tensor(t, dtype=torch.float64)).item() for t in (0.0, 1.0))
+
+
+def epsilon_in_sigma(s, x):
+    """dx/ds with s from 0 to 1 along sigma: the noise E[x_0 given x], times the whole change of sigma."""
+    t = torch.log((first + s * (last - first)) / first) / math.log(last / first)
+    return mixture.posterior_mean_x0(ve, t.clamp(0, 1), x) * (last - first)
+
+
+def levels(n):
+    """EDM's noise levels from the first to the last, as parts of the whole change."""
+    sigma = (first ** (1 / 7) + uniform_grid(n) * (last ** (1 / 7) - first ** (1 / 7))) ** 7
+    return ((sigma - first) / (last - first)).clamp(0, 1)
+
+
+for name, p in (("rectified flow", path), ("VE", ve)):
     begin = p.prior_std * particles
     field = lambda t, x, p=p: mixture.velocity(p, t, x)
     exact = rk4_sampler(field, begin, steps=600)
+    runs = {g: (field, grid) for g, grid in {**grids, "EDM's in t": edm_grid(p, 0.011, 49.0)}.items()}
+    if p is ve:
+        runs["EDM, in sigma"] = (epsilon_in_sigma, levels)
     print(f"{name}: median error of Heun with 5, 10, 20 steps")
-    for grid_name, grid in {**grids, "EDM": edm_grid(p, 0.011, 49.0)}.items():
-        row = [
-            (heun_sampler(field, begin, steps=n, grid=grid) - exact).norm(dim=1).median().item() for n in (5, 10, 20)
-        ]
-        print(f"   {grid_name:10}" + "".join(f"{v:10.4f}" for v in row))
+    for grid_name, (v, grid) in runs.items():
+        row = [(heun_sampler(v, begin, steps=n, grid=grid) - exact).norm(dim=1).median().item() for n in (5, 10, 20)]
+        heun_error[name, grid_name] = row
+        print(f"   {grid_name:15}" + "".join(f"{v:10.4f}" for v in row))
+for k in range(3):
+    assert 1.2 * heun_error["rectified flow", "uniform"][k] < min(
+        heun_error["rectified flow", g][k] for g in ("cosine", "shift 3", "EDM's in t")
+    )
+assert 1.2 * heun_error["VE", "EDM, in sigma"][2] < heun_error["VE", "shift 3"][2] < heun_error["VE", "uniform"][2]
 
 # %% [markdown]
-# No grid is best for every path. Measure on yours.
+# On the rectified flow the uniform grid wins at every count here. On VE in $t$ it is the worst with few steps, and the shift of 3 does best; EDM's whole recipe, the grid *and* the clock $\sigma$, beats them all from 10 steps on. So a grid belongs to a path and to a clock. Measure on yours.
 #
 # ## DDIM is a solver too
 #
-# DDIM (Song, Meng & Ermon 2020) is the usual deterministic sampler of diffusion models. From the model's output it computes the expected data $\hat x_1$ and the expected noise $\hat\epsilon$ (lesson 06 shows how), holds them fixed during a step, and moves along their curve: $x_{t+h} = \alpha_{t+h}\,\hat x_1 + \sigma_{t+h}\,\hat\epsilon$. On a curved path this is exact for a single data point, where Euler is not. It need not win on other data: on the three clumps below it does not. On rectified flow the curve is a line, and DDIM *is* Euler.
+# DDIM (Song, Meng & Ermon 2020) is the usual deterministic sampler of diffusion models. From the model's output it computes the expected data $\hat x_1$ and the expected noise $\hat\epsilon$ (lesson 06 shows how), holds them fixed during a step, and moves along their curve: $x_{t+h} = \alpha_{t+h}\,\hat x_1 + \sigma_{t+h}\,\hat\epsilon$. On a curved path this is exact for a single data point, where Euler is not. So it should shine where the data look like single points from afar: narrow clumps. On wide ones it need not win. Below both: the three clumps of this lesson on VP-cosine, and the same clumps ten times narrower on VP-linear. On rectified flow the curve is a line, and DDIM *is* Euler.
 
 # %%
-cosine = vp_cosine_path()
-v = lambda t, x: mixture.velocity(cosine, t, x)
-cosine_exact = rk4_sampler(v, particles, steps=600)
-print(f"{'steps':>6}{'Euler':>10}{'DDIM':>10}   on VP-cosine, median error")
+narrow = GaussianMixture(mixture.means, mixture.stds / 10, mixture.weights)
+cases = {"three clumps, VP-cosine": (mixture, vp_cosine_path()), "narrow clumps, VP-linear": (narrow, vp_linear_path())}
 ddim = {}
-for n in (4, 8, 16, 32):
-    ddim[n] = [
-        (x - cosine_exact).norm(dim=1).median().item()
-        for x in (euler_sampler(v, particles, steps=n), ddim_sampler(v, particles, steps=n, path=cosine))
-    ]
-    print(f"{n:6}{ddim[n][0]:10.4f}{ddim[n][1]:10.4f}")
+for name, (data, p) in cases.items():
+    v = lambda t, x, data=data, p=p: data.velocity(p, t, x)
+    exact = rk4_sampler(v, particles, steps=800)
+    print(f"{name}, median error\n{'steps':>6}{'Euler':>10}{'DDIM':>10}")
+    for n in (4, 8, 16, 32):
+        ends_of = (euler_sampler(v, particles, steps=n), ddim_sampler(v, particles, steps=n, path=p))
+        ddim[name, n] = [(x - exact).norm(dim=1).median().item() for x in ends_of]
+        print(f"{n:6}{ddim[name, n][0]:10.4f}{ddim[name, n][1]:10.4f}")
 same = (ddim_sampler(u, particles, steps=8, path=path) - euler_sampler(u, particles, steps=8)).abs().max()
 print(f"on rectified flow DDIM and Euler differ by {same:.0e}")
-assert same < 1e-12 and abs(math.log(ddim[16][1] / ddim[32][1], 2) - 1) < 0.4  # also of order 1
+wide, thin = cases
+assert same < 1e-12 and abs(math.log(ddim[wide, 16][1] / ddim[wide, 32][1], 2) - 1) < 0.4  # also of order 1
+assert all(ddim[thin, n][1] < 0.7 * ddim[thin, n][0] for n in (4, 8)) and ddim[wide, 8][1] > ddim[wide, 8][0]
 
 # %% [markdown]
+# On the wide clumps Euler is ahead. On the narrow ones DDIM is, where it counts: with four and eight steps its error is a half and a third of Euler's. Near a narrow clump $\hat x_1$ hardly changes along a trajectory, so holding it fixed for a long step costs little. With 32 short steps Euler is ahead again.
+#
 # ## The cheat sheet, measured
 #
-# The fewest model calls for a median error below a limit, on the exact rectified flow of this lesson. The interview sheet's rules of thumb ("Euler at least 50 steps; RK4 with 10–20 steps like Euler with 100") are made for images, where we could not verify them; on this smooth field RK4 is far ahead.
+# The fewest model calls for a median error below a limit, on the exact rectified flow of this lesson. The interview sheet's rules of thumb ("Euler at least 50 steps; RK4 with 10–20 steps like Euler with 100") are made for images, where we could not verify them; this field is smooth. To be right within 0.1 midpoint needs the fewest calls; at 0.01 all but Euler are level; at 0.001 RK4 is ahead. SD3 and FLUX sample with plain Euler: a picture does not need three digits, and a step that costs one call fits any budget.
 
 # %%
 limits = (0.1, 0.01, 0.001)
@@ -437,7 +477,7 @@ interview_cards("orders", "heun-write", "error-budget", "adaptive", "ddim")
 #
 # 1. write the four solvers with one, two, two and four calls, of orders 1, 2, 2 and 4;
 # 2. measure an order in double precision with coupled errors and medians;
-# 3. pick by NFE: Euler for a rough look, midpoint or Heun up to about a dozen calls, RK4 from 16 on (on a field as smooth as this one), dopri5 when you would rather name a tolerance;
+# 3. pick by NFE: on a field as smooth as this one midpoint up to 16 calls and RK4 from 20 on, Euler where one digit is enough, dopri5 when you would rather name a tolerance;
 # 4. tell solver error from learning error: compare with the network's own flow.
 #
 # ## References

@@ -37,7 +37,7 @@ quantities = {
 # %% [markdown]
 # ## Four arrows at the same place
 #
-# At each place and time the arrows show what a model could be asked for: where the flow goes, the noise that is expected there, the way to the expected data, the direction of higher density. Choose, and drag $t$. The arrows of the score and of ε are the same up to sign and length. None of the four knows more than the others.
+# At each place and time the arrows show what a model could be asked for: where the flow goes, the noise that is expected there, the way to the expected data, the direction of higher density. Choose, and drag $t$. The arrows of the score and of ε are the same up to sign and length. Strictly between the two ends none of the four knows more than the others: each gives the other three. At the ends that breaks down, as you will see.
 
 # %%
 LIMITS = (-3.4, 3.4, -3.2, 3.4)
@@ -138,7 +138,7 @@ for dtype, limit in ((torch.float64, 1e-11), (torch.float32, 5e-4)):
 #
 # > **Predict, then run (1).** A network predicts the noise with an error of 0.01. You convert to a velocity, on rectified flow, at $t = 0.01$. How large is the error of the velocity: 0.01, 0.1 or 1?
 #
-# Put an error $\delta$ into one quantity and read the factor in the other. From ε the factor is $|\sigma' - \alpha'\sigma/\alpha|$, large at the noise end: there $x_t$ is nearly all noise, and dividing by $\alpha$ is guessing the data. From $x_1$ it is $|\alpha' - \sigma'\alpha/\sigma|$, large at the data end. (On VP-linear $\alpha_0$ is not quite zero and $\alpha'_0$ is small: there the factor from ε stays near 10.)
+# Put an error $\delta$ into one quantity and read the factor in the other. From ε the factor is $|\sigma' - \alpha'\sigma/\alpha|$, large at the noise end: there $x_t$ is nearly all noise, and dividing by $\alpha$ is guessing the data. From $x_1$ it is $|\alpha' - \sigma'\alpha/\sigma|$, large at the data end. (On VP-linear the factor from ε is $\beta/(2\sigma)$, which is $\frac{20}{2} = 10$ at the noise end: $\alpha_0$ is not quite zero there.)
 
 # %%
 t = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
@@ -163,7 +163,11 @@ show(
 print(
     f"rectified flow: from epsilon × {factor['epsilon', 'rectified flow'][0]:.0f} at t = 0.01, from x1 × {factor['x1', 'rectified flow'][-1]:.0f} at t = 0.99"
 )
+at_noise = torch.zeros(1, dtype=torch.float64)
+shift = epsilon_to_velocity(linear, at_noise, x[:1], x[:1] + delta) - epsilon_to_velocity(linear, at_noise, x[:1], x[:1])
+print(f"VP-linear: from epsilon × {shift.abs().item() / delta:.3f} at t = 0")
 assert abs(factor["epsilon", "rectified flow"][0] - 100) < 1 and abs(factor["x1", "rectified flow"][-1] - 100) < 1
+assert abs(shift.abs().item() / delta - 10) < 0.001
 
 # %% [markdown]
 # An error of 0.01 in the noise is an error of **1** in the velocity. This is why ε-prediction needs care at the noise end (and cannot be sampled from pure noise at all when $\alpha_0 = 0$), why $x_1$-prediction needs it at the data end, and why a velocity, which is a mixture of both, converts to ε and $x_1$ without such a factor. Only its *score* fails, at $t = 1$, where there is no noise left. Conversions that have no answer say so:
