@@ -1,15 +1,21 @@
-# make lab | test | render | site | bench | seeds | again | lint.  Only Python >= 3.10 and make are needed; the rest goes into .venv.
+# make lab | test | prove | render | site | bench | seeds | again | lint.
+# Only Python 3.11 to 3.14 and make are needed; the rest goes into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: lab test render site bench seeds again lint
+.PHONY: lab test prove render site bench seeds again lint
 
 lab: $(READY)
-	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
+	$(BIN)/python -m fmlib lab
 
+# Five minutes: units, every notebook as a test, one test in a browser.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+# Half an hour: all other browser tests, compiled models, killed processes, the resolver.
+prove: $(READY)
+	$(BIN)/python -m pytest -m slow tests
 
 # All lessons, or some: make render LESSONS="00 04"
 render: $(READY)
@@ -38,7 +44,7 @@ lint: $(READY)
 
 # Installed once; again only when one of these two files has changed.
 $(READY): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and f"Python 3.10 or newer is needed, {sys.executable} is {v[0]}.{v[1]}. Try: make PYTHON=python3.12 lab")'
+	@p=$(BIN)/python; test -x $$p || p=$(PYTHON); $$p tools/python_check.py
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -r requirements.txt
 	touch $@

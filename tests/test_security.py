@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = sorted(
-    [*(ROOT / "fmlib").glob("*.py"), *(ROOT / "tools").glob("*.py"), *(ROOT / "notebooks" / "src").glob("*.py")]
+    [*(ROOT / "fmlib").rglob("*.py"), *(ROOT / "tools").glob("*.py"), *(ROOT / "notebooks" / "src").glob("*.py")]
 )
 UNSAFE = {"pickle", "cPickle", "dill", "joblib", "marshal", "shelve", "cloudpickle"}
 
@@ -54,10 +54,27 @@ def test_each_danger_is_found(code):
     assert len(dangers(code)) == 1
 
 
-def test_jupyterlab_stays_on_loopback_with_its_token():
-    recipe = re.search(r"^lab:.*\n\t(.*)$", (ROOT / "Makefile").read_text("utf-8"), flags=re.M)[1]
-    assert "--ip=127.0.0.1" in recipe
-    assert not re.search(r"token=|password=|allow_origin|disable_check_xsrf|allow-root", recipe, flags=re.I)
+UNSAFE_OPTION = r"token|password|allow_origin|allow_remote|disable_check_xsrf|auth_enabled|0\.0\.0\.0|ip=\*|ip=$"
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_jupyterlab_stays_on_loopback_with_its_token(user, tmp_path, monkeypatch):
+    from fmlib import starter
+
+    monkeypatch.setattr(starter.os, "geteuid", lambda: user, raising=False)
+    options = starter.server_options(ROOT / "notebooks", tmp_path, 8888, False, True)
+    assert "--ServerApp.ip=127.0.0.1" in options and ("--allow-root" in options) == (user == 0)
+    assert [o for o in options if re.search(UNSAFE_OPTION, o, re.I)] == []
+    assert not re.search(UNSAFE_OPTION, "".join(p.read_text("utf-8") for p in starter.SETTINGS.rglob("*.json")), re.I)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--IdentityProvider.token=", "--ServerApp.ip=0.0.0.0", "--ServerApp.ip=*", "--ServerApp.allow_origin=*",
+     "--PasswordIdentityProvider.hashed_password=x", "--ServerApp.disable_check_xsrf=True"],
+)  # fmt: skip
+def test_each_unsafe_option_is_found(option):
+    assert re.search(UNSAFE_OPTION, option, re.I)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.name)

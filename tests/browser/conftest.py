@@ -9,6 +9,14 @@ from lab_server import CHROMIUM, FLAGS, running_lab
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Every test in a browser is slow, but the one that make test runs."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and not item.get_closest_marker("smoke"):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """The browser tests need no seed, and no torch in the test process."""
