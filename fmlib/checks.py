@@ -45,21 +45,40 @@ def check_tensor(name: str, value) -> Tensor:
     return value
 
 
-def check_pair(a: Tensor, b: Tensor, a_name: str = "x0", b_name: str = "x1") -> None:
-    """Refuse two tensors that differ in shape, dtype or device."""
+def at_least_single(x: Tensor) -> torch.dtype:
+    """The dtype to compute in for x: its own, or float32 where it has half precision."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def in_double(x: Tensor) -> Tensor:
+    """x in double precision, without gradient: on its device where that has float64, on the CPU otherwise (MPS)."""
+    return x.detach().double() if has_double(x.device) else x.detach().cpu().double()
+
+
+def has_double(device) -> bool:
+    """Whether the device can hold float64."""
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device)
+    except (TypeError, RuntimeError):
+        return False
+    return True
+
+
+def check_pair(a: Tensor, b: Tensor, a_name: str = "x0", b_name: str = "x1", any_dtype: bool = False) -> None:
+    """Refuse two tensors that differ in shape or device, or in dtype unless any_dtype."""
     check_tensor(a_name, a)
     check_tensor(b_name, b)
     for what, of, error in (
         ("shape", lambda x: list(x.shape), ValueError),
         ("device", lambda x: x.device, ValueError),
-        ("dtype", lambda x: x.dtype, TypeError),
+        ("dtype", lambda x: any_dtype or x.dtype, TypeError),
     ):
         if of(a) != of(b):
             raise error(f"{a_name} and {b_name} must have the same {what}, got {a_name} {of(a)} and {b_name} {of(b)}")
 
 
 def check_samples(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return two sample sets in double precision; refuse what is not [N, d] and [M, d], N, M >= 2, and finite."""
+    """Return two sample sets by `in_double`; refuse what is not [N, d] and [M, d], N, M >= 2, and finite."""
     for name, value in (("a", a), ("b", b)):
         check_tensor(name, value)
         if value.dim() != 2 or value.shape[0] < 2:
@@ -70,18 +89,19 @@ def check_samples(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f"a and b must have the same dimension, got a {list(a.shape)} and b {list(b.shape)}")
     if a.device != b.device:
         raise ValueError(f"a and b must be on the same device, got a on {a.device} and b on {b.device}")
-    return a.detach().double(), b.detach().double()
+    return in_double(a), in_double(b)
 
 
-def check_t(t, x: Tensor) -> Tensor:
-    """Return t as a tensor of shape [B], in the dtype of x, for a batch x of shape [B, ...].
+def check_t(t, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Return t as a tensor of shape [B], in `dtype` (that of x if None), for a batch x of shape [B, ...].
 
     t may be a number, a 0-dimensional tensor, or a tensor of shape [B]; every value must lie in [0, 1].
     """
+    dtype = dtype or x.dtype
     if not isinstance(t, Tensor):
         if isinstance(t, bool) or not isinstance(t, (numbers.Real, np.number)):
             raise TypeError(f"t must be a torch.Tensor or a number, got {type(t).__name__}")
-        t = torch.tensor(float(t), dtype=x.dtype, device=x.device)
+        t = torch.tensor(float(t), dtype=dtype, device=x.device)
     if not t.is_floating_point():
         raise TypeError(f"t must hold floating-point numbers, got {t.dtype}")
     if t.device != x.device:
@@ -91,7 +111,7 @@ def check_t(t, x: Tensor) -> Tensor:
     # A NaN fails both comparisons, so it is caught here as well.
     if not bool(((t >= 0) & (t <= 1)).all()):
         raise ValueError(f"t must lie in [0, 1], got values from {t.min().item():.6g} to {t.max().item():.6g}")
-    return t.to(x.dtype).expand(x.shape[0])
+    return t.to(dtype).expand(x.shape[0])
 
 
 def check_label(label, num_classes: int, x: Tensor) -> Tensor:
@@ -139,16 +159,19 @@ def check_null(name: str, null, value: Tensor) -> Tensor:
 
 
 def check_velocity(v, x: Tensor) -> Tensor:
-    """Return what model(t, x) gave, if it is a tensor like x: the same shape, dtype and device."""
+    """Return what model(t, x) gave, in the dtype of x, if it is a floating-point tensor of the same shape and device.
+
+    Under `torch.autocast` a network answers in half precision, a network of float64 in double: both are cast.
+    """
     if not isinstance(v, Tensor):
         raise TypeError(f"model(t, x) must return a torch.Tensor, got {type(v).__name__}")
     if v.shape != x.shape:
         raise ValueError(f"model(t, x) must return the shape of x, {list(x.shape)}, got {list(v.shape)}")
     if v.device != x.device:
         raise ValueError(f"model(t, x) must return a tensor on the device of x, {x.device}, got {v.device}")
-    if v.dtype != x.dtype:
-        raise TypeError(f"model(t, x) must return the dtype of x, {x.dtype}, got {v.dtype}")
-    return v
+    if not v.is_floating_point():
+        raise TypeError(f"model(t, x) must return floating-point numbers, got {v.dtype}")
+    return v.to(x.dtype)
 
 
 def expand_t(t: Tensor, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fmlib.checks import check_pair, check_t, check_velocity, expand_t
+from fmlib.checks import at_least_single, check_pair, check_t, check_velocity, expand_t
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Convention:
     def interpolate(self, s: Tensor, noise: Tensor, data: Tensor) -> Tensor:
         """The point at its time s [B] between noise and data [B, ...]."""
         check_pair(noise, data, "noise", "data")
-        s = expand_t(check_t(s, noise), noise)
+        s = expand_t(check_t(s, noise, at_least_single(noise)), noise)
         toward_data = 1 - s if self.noise_at else s
-        return (1 - (1 - self.sigma_min) * toward_data) * noise + toward_data * data
+        return ((1 - (1 - self.sigma_min) * toward_data) * noise + toward_data * data).to(noise.dtype)
 
     def target(self, noise: Tensor, data: Tensor) -> Tensor:
         """The velocity that it regresses, the derivative of `interpolate` in its own time [B, ...]."""
@@ -78,10 +78,11 @@ CONVENTIONS = {
 }
 
 
-def adapt(model: Callable, convention: str | Convention) -> Callable[[Tensor, Tensor], Tensor]:
+def adapt(model: Callable, convention: str | Convention) -> Callable[..., Tensor]:
     """A foreign velocity model as model(t, x), for every sampler here: its time, its sign, its order of arguments.
 
-    model: returns the velocity [B, ...] in its own convention, given x [B, ...] and its time [B].
+    model: returns the velocity [B, ...] in its own convention, given x [B, ...] and its time [B]. A label and keyword
+    conditions are handed on to it as they are, so that `guided(adapt(model, ...), ...)` works.
     convention: the name of one of CONVENTIONS, or your own. Raises ValueError for an unknown name.
     """
     if isinstance(convention, str):
@@ -89,9 +90,10 @@ def adapt(model: Callable, convention: str | Convention) -> Callable[[Tensor, Te
             raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, got {convention!r}")
         convention = CONVENTIONS[convention]
 
-    def adapted(t, x):
+    def adapted(t, x, *label, **conditions):
         time = convention.time_scale * convention.time(check_t(t, x))
-        v = model(x, time) if convention.x_first else model(time, x)
+        v = model(*((x, time) if convention.x_first else (time, x)), *label, **conditions)
         return convention.sign * check_velocity(v, x)
 
+    adapted.num_classes = getattr(model, "num_classes", None)
     return adapted

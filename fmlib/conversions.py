@@ -6,14 +6,17 @@ Vincent 2011). All this holds for every path with *independent* Gaussian noise x
 couplings that depend on each other (optimal transport, reflow) only velocity, epsilon and x_1 convert, the score
 does not.
 
-Each function takes (path, t, xt, value), with t a number or [B] and xt and value [B, ...], and returns [B, ...].
+Each function takes (path, t, xt, value), with t a number or [B] and xt and value [B, ...], and returns [B, ...] in the
+dtype of xt. Half precision is computed in single. The value may have another floating dtype, as from autocast.
 Where the result is not determined - the formula would divide by zero - a ValueError says which quantity and where.
 Names: epsilon is the predicted noise E[x_0 given x_t]; x1 the predicted data E[x_1 given x_t].
 """
 
+import functools
+
 from torch import Tensor
 
-from fmlib.checks import check_pair, check_t, expand_t
+from fmlib.checks import at_least_single, check_pair, check_t, expand_t
 from fmlib.paths import FlowPath
 
 
@@ -21,8 +24,8 @@ class _At:
     """The path's coefficients at t, shaped for xt; arguments checked."""
 
     def __init__(self, path: FlowPath, t, xt: Tensor, value: Tensor, name: str):
-        check_pair(xt, value, "xt", name)
-        t = expand_t(check_t(t, xt), xt)
+        check_pair(xt, value, "xt", name, any_dtype=True)
+        t = expand_t(check_t(t, xt, at_least_single(xt)), xt)
         self.alpha, self.sigma = path.alpha(t), path.sigma(t)
         self.d_alpha, self.d_sigma = path.d_alpha(t), path.d_sigma(t)
         self.half_d_sigma_sq = path.half_d_sigma_sq(t)
@@ -39,18 +42,29 @@ class _At:
         return numerator / denominator
 
 
+def _in_dtype_of_xt(convert):
+    @functools.wraps(convert)
+    def converted(path, t, xt, *value, **named_value):
+        return convert(path, t, xt, *value, **named_value).to(xt.dtype)
+
+    return converted
+
+
+@_in_dtype_of_xt
 def velocity_to_x1(path: FlowPath, t, xt: Tensor, v: Tensor) -> Tensor:
     """(sigma' x_t - sigma v) / (alpha sigma' - alpha' sigma). Defined for every t."""
     c = _At(path, t, xt, v, "v")
     return c.divide(c.d_sigma * xt - c.sigma * v, c.alpha * c.d_sigma - c.d_alpha * c.sigma, "x1", "velocity")
 
 
+@_in_dtype_of_xt
 def velocity_to_epsilon(path: FlowPath, t, xt: Tensor, v: Tensor) -> Tensor:
     """(alpha v - alpha' x_t) / (alpha sigma' - alpha' sigma). Defined for every t."""
     c = _At(path, t, xt, v, "v")
     return c.divide(c.alpha * v - c.d_alpha * xt, c.alpha * c.d_sigma - c.d_alpha * c.sigma, "epsilon", "velocity")
 
 
+@_in_dtype_of_xt
 def velocity_to_score(path: FlowPath, t, xt: Tensor, v: Tensor) -> Tensor:
     """(alpha' x_t - alpha v) / (alpha sigma sigma' - alpha' sigma^2). Not where sigma sigma' = 0 (RF, t = 1)."""
     c = _At(path, t, xt, v, "v")
@@ -58,53 +72,62 @@ def velocity_to_score(path: FlowPath, t, xt: Tensor, v: Tensor) -> Tensor:
     return c.divide(c.d_alpha * xt - c.alpha * v, scale, "score", "velocity")
 
 
+@_in_dtype_of_xt
 def epsilon_to_x1(path: FlowPath, t, xt: Tensor, epsilon: Tensor) -> Tensor:
     """(x_t - sigma epsilon) / alpha. Not where alpha = 0 (RF and VP-cosine at t = 0)."""
     c = _At(path, t, xt, epsilon, "epsilon")
     return c.divide(xt - c.sigma * epsilon, c.alpha, "x1", "epsilon")
 
 
+@_in_dtype_of_xt
 def epsilon_to_velocity(path: FlowPath, t, xt: Tensor, epsilon: Tensor) -> Tensor:
     """alpha' (x_t - sigma epsilon) / alpha + sigma' epsilon. Not where alpha = 0."""
     c = _At(path, t, xt, epsilon, "epsilon")
     return c.divide(c.d_alpha * (xt - c.sigma * epsilon), c.alpha, "velocity", "epsilon") + c.d_sigma * epsilon
 
 
+@_in_dtype_of_xt
 def epsilon_to_score(path: FlowPath, t, xt: Tensor, epsilon: Tensor) -> Tensor:
     """-epsilon / sigma. Not where sigma = 0 (t = 1, but for VE)."""
     c = _At(path, t, xt, epsilon, "epsilon")
     return c.divide(-epsilon, c.sigma, "score", "epsilon")
 
 
+@_in_dtype_of_xt
 def x1_to_epsilon(path: FlowPath, t, xt: Tensor, x1: Tensor) -> Tensor:
     """(x_t - alpha x_1) / sigma. Not where sigma = 0."""
     c = _At(path, t, xt, x1, "x1")
     return c.divide(xt - c.alpha * x1, c.sigma, "epsilon", "x1")
 
 
+@_in_dtype_of_xt
 def x1_to_velocity(path: FlowPath, t, xt: Tensor, x1: Tensor) -> Tensor:
     """alpha' x_1 + sigma' (x_t - alpha x_1) / sigma. Not where sigma = 0."""
     c = _At(path, t, xt, x1, "x1")
     return c.d_alpha * x1 + c.divide(c.d_sigma * (xt - c.alpha * x1), c.sigma, "velocity", "x1")
 
 
+@_in_dtype_of_xt
 def x1_to_score(path: FlowPath, t, xt: Tensor, x1: Tensor) -> Tensor:
     """(alpha x_1 - x_t) / sigma^2. Not where sigma = 0."""
     c = _At(path, t, xt, x1, "x1")
     return c.divide(c.alpha * x1 - xt, c.sigma**2, "score", "x1")
 
 
+@_in_dtype_of_xt
 def score_to_epsilon(path: FlowPath, t, xt: Tensor, score: Tensor) -> Tensor:
     """-sigma score. Defined for every t."""
     return -_At(path, t, xt, score, "score").sigma * score
 
 
+@_in_dtype_of_xt
 def score_to_x1(path: FlowPath, t, xt: Tensor, score: Tensor) -> Tensor:
     """(x_t + sigma^2 score) / alpha: Tweedie's formula. Not where alpha = 0."""
     c = _At(path, t, xt, score, "score")
     return c.divide(xt + c.sigma**2 * score, c.alpha, "x1", "score")
 
 
+@_in_dtype_of_xt
 def score_to_velocity(path: FlowPath, t, xt: Tensor, score: Tensor) -> Tensor:
     """(alpha' / alpha) (x_t + sigma^2 score) - sigma sigma' score. Not where alpha = 0.
 
@@ -116,6 +139,7 @@ def score_to_velocity(path: FlowPath, t, xt: Tensor, score: Tensor) -> Tensor:
     return drift - c.half_d_sigma_sq * score
 
 
+@_in_dtype_of_xt
 def velocity_to_v_diff(path: FlowPath, t, xt: Tensor, v: Tensor) -> Tensor:
     """v_diff = alpha epsilon - sigma x_1, the "v" of Salimans & Ho 2022 (arXiv 2202.00512), from the velocity.
 
@@ -125,6 +149,7 @@ def velocity_to_v_diff(path: FlowPath, t, xt: Tensor, v: Tensor) -> Tensor:
     return c.alpha * velocity_to_epsilon(path, t, xt, v) - c.sigma * velocity_to_x1(path, t, xt, v)
 
 
+@_in_dtype_of_xt
 def v_diff_to_velocity(path: FlowPath, t, xt: Tensor, v_diff: Tensor) -> Tensor:
     """alpha' x_1 + sigma' epsilon, with x_1 and epsilon solved from x_t and v_diff. Defined for every t."""
     c = _At(path, t, xt, v_diff, "v_diff")

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from fmlib.checks import check_int, check_t, check_tensor
+from fmlib.checks import at_least_single, check_int, check_t, check_tensor
 from fmlib.paths import FlowPath
 
 
@@ -18,7 +18,8 @@ class GaussianMixture:
     """Mixture of K isotropic Gaussians in d dimensions, as the data distribution p_1.
 
     means: [K, d]; stds: [K], standard deviations (not variances), > 0; weights: [K], >= 0, normalised here.
-    Methods take (path, t, x) with t a number or [B] and x [B, d], and compute in the dtype and on the device of x.
+    Methods take (path, t, x) with t a number or [B] and x [B, d], and compute in the dtype and on the device of x (half
+    precision in single; the result has the dtype of x).
 
     Raises TypeError or ValueError that names the argument that does not fit.
     """
@@ -27,14 +28,14 @@ class GaussianMixture:
         check_tensor("means", means)
         if means.dim() != 2:
             raise ValueError(f"means must have shape [K, d], got {list(means.shape)}")
-        k = means.shape[0]
-        stds = torch.as_tensor(stds, dtype=means.dtype, device=means.device)
+        k, dtype = means.shape[0], at_least_single(means)
+        stds = torch.as_tensor(stds, dtype=dtype, device=means.device)
         if stds.shape not in ((), (k,)):
             raise ValueError(f"stds must be a number or have shape [{k}], one a component, got {list(stds.shape)}")
         stds = stds.expand(k)
         if weights is None:
-            weights = torch.ones(k)
-        weights = torch.as_tensor(weights, dtype=means.dtype, device=means.device)
+            weights = [1.0] * k
+        weights = torch.as_tensor(weights, dtype=dtype, device=means.device)
         if weights.shape != (k,):
             raise ValueError(f"weights must have shape [{k}], one a component, got {list(weights.shape)}")
         if not bool(torch.isfinite(means).all()):
@@ -53,12 +54,12 @@ class GaussianMixture:
         """n independent samples of x_1, shape [n, d]."""
         n = check_int("n", n)
         k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        noise = torch.randn(n, self.dim, generator=generator, dtype=self.means.dtype, device=self.means.device)
-        return self.means[k] + self.stds[k, None] * noise
+        noise = torch.randn(n, self.dim, generator=generator, dtype=self.stds.dtype, device=self.means.device)
+        return (self.means[k] + self.stds[k, None] * noise).to(self.means.dtype)
 
     def log_prob(self, path: FlowPath, t, x: Tensor) -> Tensor:
         """log p_t(x), shape [B], in nats."""
-        return self._terms(path, t, x).log_joint.logsumexp(dim=1)
+        return self._terms(path, t, x).log_joint.logsumexp(dim=1).to(x.dtype)
 
     def score(self, path: FlowPath, t, x: Tensor) -> Tensor:
         """The score, grad_x log p_t(x), shape [B, d]."""
@@ -109,8 +110,11 @@ class GaussianMixture:
         check_tensor("x", x)
         if x.dim() != 2 or x.shape[1] != self.dim:
             raise ValueError(f"x must have shape [B, {self.dim}], got {list(x.shape)}")
-        t = check_t(t, x)[:, None, None]
-        return _Terms(path, t, x, self.means.to(x), self.stds.to(x)[:, None], self.weights.to(x))
+        dtype = at_least_single(x)
+        t = check_t(t, x, dtype)[:, None, None]
+        # First the dtype, then the device: there may be no float64 on it.
+        means, stds, weights = (v.to(dtype).to(x.device) for v in (self.means, self.stds, self.weights))
+        return _Terms(path, t, x, means, stds[:, None], weights)
 
 
 class EmpiricalDistribution(GaussianMixture):
@@ -129,8 +133,9 @@ class EmpiricalDistribution(GaussianMixture):
             raise ValueError(f"data must have shape [N, d], got {list(data.shape)}")
         if not bool(torch.isfinite(data).all()):
             raise ValueError("data must be finite, got NaN or infinity in it")
-        n, data = len(data), data.detach().clone()
-        self.means, self.stds, self.weights = data, data.new_zeros(n), data.new_full((n,), 1 / n)
+        n, data, dtype = len(data), data.detach().clone(), at_least_single(data)
+        self.means, self.stds = data, data.new_zeros(n, dtype=dtype)
+        self.weights = data.new_full((n,), 1 / n, dtype=dtype)
 
     def _terms(self, path: FlowPath, t, x: Tensor) -> "_Terms":
         terms = super()._terms(path, t, x)
@@ -143,7 +148,7 @@ class _Terms:
     """What all of the methods above share; every tensor broadcasts to [B, K, d]."""
 
     def __init__(self, path: FlowPath, t: Tensor, x: Tensor, means: Tensor, stds: Tensor, weights: Tensor):
-        self.t, self.means, self.stds = t, means, stds
+        self.dtype, self.t, self.means, self.stds = x.dtype, t, means, stds
         self.alpha, self.sigma = path.alpha(t), path.sigma(t)
         self.var = self.alpha**2 * stds**2 + self.sigma**2  # [B, K, 1]
         self.offset = x[:, None, :] - self.alpha * means  # [B, K, d]
@@ -155,10 +160,13 @@ class _Terms:
         self.posterior = self.log_joint.softmax(dim=1)[..., None]  # r_k(x): [B, K, 1]
 
     def average(self, values: Tensor) -> Tensor:
-        """sum_k r_k values_k: [B, K, d] -> [B, d]."""
+        """sum_k r_k values_k: [B, K, d] -> [B, d], in the dtype of x."""
+        return self._mean(values).to(self.dtype)
+
+    def _mean(self, values: Tensor) -> Tensor:
         return (self.posterior * values).sum(dim=1)
 
     def total_variance(self, within: Tensor, means: Tensor) -> Tensor:
         """Law of total variance, traced over d: mean of the variances plus variance of the means."""
-        between = (means - self.average(means)[:, None, :]).square().sum(-1, keepdim=True)
+        between = (means - self._mean(means)[:, None, :]).square().sum(-1, keepdim=True)
         return self.average(within + between)[:, 0]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fmlib.checks import check_int, check_number, check_pair, check_t, expand_t
+from fmlib.checks import at_least_single, check_int, check_number, check_pair, check_t, expand_t
 
 Schedule = Callable[[Tensor], Tensor]
 
@@ -40,23 +40,25 @@ class FlowPath:
         t: a number or [B], in [0, 1]; x0 (noise) and x1 (data): [B, ...]. Returns [B, ...].
         Raises ValueError or TypeError that names the argument that does not fit.
         """
-        check_pair(x0, x1)
-        t = expand_t(check_t(t, x1), x1)
-        return self.alpha(t) * x1 + self.sigma(t) * x0
+        return self._combine(self.alpha, self.sigma, t, x0, x1)
 
     def target_ut(self, t, x0: Tensor, x1: Tensor) -> Tensor:
         """u_t = d x_t / dt = alpha'(t) x_1 + sigma'(t) x_0: the target that a flow matching model regresses.
 
         Shapes and errors as for `sample_xt`.
         """
+        return self._combine(self.d_alpha, self.d_sigma, t, x0, x1)
+
+    def _combine(self, of_x1: Schedule, of_x0: Schedule, t, x0: Tensor, x1: Tensor) -> Tensor:
         check_pair(x0, x1)
-        t = expand_t(check_t(t, x1), x1)
-        return self.d_alpha(t) * x1 + self.d_sigma(t) * x0
+        # Half precision has too few digits for t: the factors are computed in single.
+        t = expand_t(check_t(t, x1, at_least_single(x1)), x1)
+        return (of_x1(t) * x1 + of_x0(t) * x0).to(x1.dtype)
 
     @property
     def prior_std(self) -> float:
         """Standard deviation of the noise at t = 0: 1 for rectified flow and VP, sigma_max for VE."""
-        return float(self.sigma(torch.zeros((), dtype=torch.float64)))
+        return float(self.sigma(torch.zeros((), dtype=torch.float64, device="cpu")))
 
     def sample_prior(self, *shape: int, device=None, dtype=None, generator=None) -> Tensor:
         """Where sampling starts: prior_std * N(0, I), of the given shape.

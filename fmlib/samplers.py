@@ -3,12 +3,18 @@
 The solvers differ in one line each, how a step from t to t_next is taken; `_integrate` is their common loop.
 Orders and their derivation: Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, sections II.1-II.3.
 
-All take (model, x0, steps, t_start, t_end, return_trajectory) and, as keyword, a time grid:
+All take (model, x0, steps, t_start, t_end, return_trajectory) and, as keywords, a time grid, grad and conditions:
 
-model:  called as model(t, x), t [B]; it runs without gradients.
+model:  called as model(t, x, **conditions), t [B], always with the whole batch. Its floating-point output is cast to
+        the dtype of the state, so that it may run under `torch.autocast`.
 x0:     the state at t_start, [B, ...]. For a path whose noise is not N(0, I) (VE) start from `path.sample_prior`.
+        A state in half precision is kept in single between the steps; the model gets t and x in the dtype of x0.
 steps:  a whole number >= 1. t_start, t_end: in [0, 1] and different; t_start > t_end runs backwards, to the noise.
-grid:   a function steps -> [steps + 1] times from 0 to 1, stretched over [t_start, t_end]; `uniform_grid` by default.
+grid:   a function steps -> [steps + 1] times from 0 to 1, stretched over the interval between t_start and t_end;
+        `uniform_grid` by default. A run backwards meets the times of the run forwards, in reverse.
+grad:   False solves without gradients; True keeps the graph of every model call, for gradients with respect to x0,
+        conditions or weights.
+Every other keyword is a condition, for each call of the model: tensors with B rows, or what else the model takes.
 They return the state at t_end, [B, ...]; with return_trajectory all states, [steps + 1, B, ...].
 They raise ValueError or TypeError that names the argument, or a model whose output has another shape, another device
 or NaN in it at the first step.
@@ -21,7 +27,7 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
-from fmlib.checks import check_int, check_number, check_tensor, check_velocity
+from fmlib.checks import at_least_single, check_int, check_number, check_tensor, check_velocity, has_double
 from fmlib.paths import FlowPath
 
 Grid = Callable[[int], Tensor]
@@ -29,7 +35,7 @@ Grid = Callable[[int], Tensor]
 
 def uniform_grid(steps: int) -> Tensor:
     """steps + 1 equally spaced times from 0 to 1."""
-    return torch.linspace(0, 1, check_int("steps", steps) + 1, dtype=torch.float64)
+    return torch.linspace(0, 1, check_int("steps", steps) + 1, dtype=torch.float64, device="cpu")
 
 
 def cosine_grid(steps: int) -> Tensor:
@@ -55,7 +61,8 @@ def edm_grid(path: FlowPath, sigma_min: float = 0.002, sigma_max: float = 80.0, 
     """EDM's times: sigma / alpha falls as (a + b s)^rho from sigma_max to sigma_min, with t = 0 and t = 1 at the ends.
 
     Karras et al. 2022 (arXiv 2206.00364), eq. 5, there for sigma(t) = t. Here the time of each noise level is found
-    on the given path, whatever its own schedule is.
+    on the given path, whatever its own schedule is. What the path does not have is left out: VE's own noise goes from
+    50 to 0.01, and so does its grid. ValueError if nothing is left.
     """
     sigma_min, sigma_max = check_number("sigma_min", sigma_min), check_number("sigma_max", sigma_max)
     rho = check_number("rho", rho, 0, open_low=True)
@@ -63,6 +70,14 @@ def edm_grid(path: FlowPath, sigma_min: float = 0.002, sigma_max: float = 80.0, 
         raise ValueError(
             f"sigma_min and sigma_max must satisfy 0 < sigma_min < sigma_max, got {sigma_min}, {sigma_max}"
         )
+    ends = uniform_grid(1)
+    most, least = (path.sigma(ends) / path.alpha(ends)).tolist()
+    if not max(sigma_min, least) < min(sigma_max, most):
+        raise ValueError(
+            f"sigma_min and sigma_max must overlap with the path {path.name}, whose sigma / alpha falls from {most:g} "
+            f"to {least:g}, got {sigma_min} and {sigma_max}"
+        )
+    sigma_min, sigma_max = max(sigma_min, least), min(sigma_max, most)
 
     def grid(steps: int) -> Tensor:
         s = uniform_grid(steps)
@@ -85,9 +100,13 @@ class CountCalls:
     def __init__(self, model):
         self.model, self.nfe = model, 0
 
-    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+    @property
+    def num_classes(self) -> int | None:
+        return getattr(self.model, "num_classes", None)
+
+    def __call__(self, t: Tensor, x: Tensor, *label, **conditions) -> Tensor:
         self.nfe += 1
-        return self.model(t, x)
+        return self.model(t, x, *label, **conditions)
 
 
 # One step of each solver, from t to t_next. The ends are passed as they are on the grid: t + (t_next - t) can miss
@@ -119,29 +138,42 @@ def _rk4_step(v, t, t_next, x):
     return x + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
-def euler_sampler(model, x0, steps=50, t_start=0.0, t_end=1.0, return_trajectory=False, *, grid=uniform_grid):
+def euler_sampler(
+    model, x0, steps=50, t_start=0.0, t_end=1.0, return_trajectory=False, *,
+    grid=uniform_grid, grad=False, **conditions,
+):  # fmt: skip
     """Euler: global order 1, 1 model call a step."""
-    return _integrate(_euler_step, model, x0, steps, t_start, t_end, return_trajectory, grid)
+    return _integrate(_euler_step, model, x0, steps, t_start, t_end, return_trajectory, grid, grad, conditions)
 
 
-def midpoint_sampler(model, x0, steps=50, t_start=0.0, t_end=1.0, return_trajectory=False, *, grid=uniform_grid):
+def midpoint_sampler(
+    model, x0, steps=50, t_start=0.0, t_end=1.0, return_trajectory=False, *,
+    grid=uniform_grid, grad=False, **conditions,
+):  # fmt: skip
     """Explicit midpoint: global order 2, 2 model calls a step."""
-    return _integrate(_midpoint_step, model, x0, steps, t_start, t_end, return_trajectory, grid)
+    return _integrate(_midpoint_step, model, x0, steps, t_start, t_end, return_trajectory, grid, grad, conditions)
 
 
-def heun_sampler(model, x0, steps=50, t_start=0.0, t_end=1.0, return_trajectory=False, *, grid=uniform_grid):
+def heun_sampler(
+    model, x0, steps=50, t_start=0.0, t_end=1.0, return_trajectory=False, *,
+    grid=uniform_grid, grad=False, **conditions,
+):  # fmt: skip
     """Heun (explicit trapezoid): global order 2, 2 model calls a step."""
-    return _integrate(_heun_step, model, x0, steps, t_start, t_end, return_trajectory, grid)
+    return _integrate(_heun_step, model, x0, steps, t_start, t_end, return_trajectory, grid, grad, conditions)
 
 
-def rk4_sampler(model, x0, steps=25, t_start=0.0, t_end=1.0, return_trajectory=False, *, grid=uniform_grid):
+def rk4_sampler(
+    model, x0, steps=25, t_start=0.0, t_end=1.0, return_trajectory=False, *,
+    grid=uniform_grid, grad=False, **conditions,
+):  # fmt: skip
     """Classical Runge-Kutta: global order 4, 4 model calls a step."""
-    return _integrate(_rk4_step, model, x0, steps, t_start, t_end, return_trajectory, grid)
+    return _integrate(_rk4_step, model, x0, steps, t_start, t_end, return_trajectory, grid, grad, conditions)
 
 
 def ddim_sampler(
-    model, x0, steps=50, t_start=0.0, t_end=1.0, return_trajectory=False, *, path: FlowPath, grid=uniform_grid
-):
+    model, x0, steps=50, t_start=0.0, t_end=1.0, return_trajectory=False, *,
+    path: FlowPath, grid=uniform_grid, grad=False, **conditions,
+):  # fmt: skip
     """DDIM (Song et al. 2020, arXiv 2010.02502, eq. 12 at eta = 0): x_1 and epsilon are held fixed during a step.
 
     An exponential integrator of order 1: exact for one data point on every path, where Euler is exact only on a
@@ -156,12 +188,12 @@ def ddim_sampler(
         epsilon = (alpha * velocity - d_alpha * x) / determinant
         return path.alpha(t_next) * x1 + path.sigma(t_next) * epsilon
 
-    return _integrate(step, model, x0, steps, t_start, t_end, return_trajectory, grid)
+    return _integrate(step, model, x0, steps, t_start, t_end, return_trajectory, grid, grad, conditions)
 
 
 def sde_sampler(
     model, x0, steps=250, t_start=0.0, t_end=1.0, return_trajectory=False, *,
-    path: FlowPath, noise: float = 1.0, generator=None, grid=uniform_grid,
+    path: FlowPath, noise: float = 1.0, generator=None, grid=uniform_grid, grad=False, **conditions,
 ):  # fmt: skip
     """Euler-Maruyama for a family of SDEs with the densities of the ODE: noise = 0 is Euler, 1 the path's own SDE.
 
@@ -187,49 +219,49 @@ def sde_sampler(
         dw = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
         return x + dt * drift + (amount * g_squared * dt).clamp_min(0).sqrt() * dw
 
-    return _integrate(step, model, x0, steps, t_start, t_end, return_trajectory, grid)
+    return _integrate(step, model, x0, steps, t_start, t_end, return_trajectory, grid, grad, conditions)
 
 
-@torch.no_grad()
 def dopri5_sampler(
-    model, x0, steps=None, t_start=0.0, t_end=1.0, return_trajectory=False, *, rtol: float = 1e-5, atol: float = 1e-5
-) -> Tensor:
+    model, x0, steps=None, t_start=0.0, t_end=1.0, return_trajectory=False, *,
+    rtol: float = 1e-5, atol: float = 1e-5, grad=False, **conditions,
+) -> Tensor:  # fmt: skip
     """Adaptive Dormand-Prince 5(4), from torchdiffeq. It controls its error; the number of model calls follows.
 
     steps: None, or the number of equal parts at whose ends return_trajectory reports; it does not change the accuracy.
     rtol, atol: relative and absolute tolerance of a step, measured over the whole batch.
     """
-    check_tensor("x0", x0)
+    _check_start(x0)
     parts = 1 if steps is None else check_int("steps", steps)
     _check_ends(t_start, t_end)
     check_number("rtol", rtol, 0, open_low=True), check_number("atol", atol, 0, open_low=True)
-    ts = torch.linspace(t_start, t_end, parts + 1, dtype=x0.dtype, device=x0.device)
-    _check_model_output(model(ts[:1], x0[:1]), x0[:1])
+    dtype = at_least_single(x0)
+    ts = torch.linspace(t_start, t_end, parts + 1, dtype=dtype, device=x0.device)
+    v = _Field(model, x0, conditions)
     # torchdiffeq steps past the end and interpolates; `step_t` makes a step end there. The clamp is for rounding only:
-    # a model is not defined outside [0, 1].
-    states = odeint(
-        lambda t, x: model(t.clamp(0, 1).expand(x.shape[0]), x),
-        x0,
-        ts,
-        rtol=rtol,
-        atol=atol,
-        method="dopri5",
-        options={"step_t": ts[-1:]},
-    )
+    # a model is not defined outside [0, 1]. The clock is in double precision where the device has it.
+    options = {"step_t": ts[-1:], "dtype": torch.float64 if has_double(x0.device) else torch.float32}
+    with torch.set_grad_enabled(grad):
+        v.checked(ts[0], x0.to(dtype))
+        states = odeint(
+            lambda t, x: v(t.clamp(0, 1), x), x0.to(dtype), ts, rtol=rtol, atol=atol, method="dopri5", options=options
+        ).to(x0.dtype)
     return states if return_trajectory else states[-1]
 
 
 def log_likelihood(
-    model, x1: Tensor, steps: int = 100, *, path: FlowPath, probes: int | None = None, generator=None
+    model, x1: Tensor, steps: int = 100, *, path: FlowPath, probes: int | None = None, generator=None, **conditions
 ) -> Tensor:
     """log p_1(x1) in nats, shape [B], of the flow of `model`: x1 [B, ...] is carried back to t = 0 by RK4.
 
     log p_1(x_1) = log p_0(x_0) - integral of div v dt (Chen et al. 2018, arXiv 1806.07366, Theorem 1), with
     p_0 = N(0, prior_std^2 I). probes: None for the exact divergence (d derivatives a call); a number for the mean of
     as many Hutchinson estimates with random signs, drawn once (Grathwohl et al. 2019, arXiv 1810.01367).
+    conditions: for each call of the model, as for the samplers. The model must be differentiable in x, and each row of
+    its output depend on the same row of x alone. Works under `torch.no_grad` and `torch.inference_mode` too.
     """
     check_tensor("x1", x1)
-    shape, d = x1.shape, x1[0].numel()
+    shape, d, dtype = x1.shape, x1[0].numel(), at_least_single(x1)
     if probes is not None:
         signs = (
             torch.randint(0, 2, (check_int("probes", probes), *shape), generator=generator, device=x1.device) * 2 - 1
@@ -238,27 +270,41 @@ def log_likelihood(
     def augmented(t, state):
         with torch.enable_grad():
             x = state[:, :d].reshape(shape).requires_grad_()
-            velocity = model(t, x)
+            velocity = v(t[0], x)
+            if not velocity.requires_grad:
+                raise ValueError("model(t, x) must be differentiable in x, got an output without a gradient")
             if probes is None:
                 parts = [velocity.reshape(-1, d)[:, i].sum() for i in range(d)]
-                rows = [
-                    torch.autograd.grad(p, x, retain_graph=True)[0].reshape(-1, d)[:, i] for i, p in enumerate(parts)
-                ]
-                divergence = sum(rows)
+                divergence = sum(derivative(p, x).reshape(-1, d)[:, i] for i, p in enumerate(parts))
             else:
                 dots = [(velocity * s).sum() for s in signs]
                 divergence = sum(
-                    (torch.autograd.grad(p, x, retain_graph=True)[0] * s).flatten(1).sum(1)
-                    for p, s in zip(dots, signs, strict=True)
+                    (derivative(p, x) * s).flatten(1).sum(1) for p, s in zip(dots, signs, strict=True)
                 ) / len(signs)
         return torch.cat([velocity.detach().reshape(-1, d), divergence.detach()[:, None]], dim=1)
 
-    start = torch.cat([x1.reshape(-1, d), x1.new_zeros(len(x1), 1)], dim=1)
-    end = rk4_sampler(augmented, start, steps=steps, t_start=1.0, t_end=0.0)
-    x0, integral = end[:, :d], -end[:, d]  # integrated from 1 to 0: the sign turns
-    std = path.prior_std
-    log_p0 = -0.5 * (x0 / std).square().sum(dim=1) - d * math.log(std * math.sqrt(2 * math.pi))
-    return log_p0 - integral
+    def derivative(y, x):
+        return torch.autograd.grad(y, x, retain_graph=True, materialize_grads=True)[0]
+
+    with torch.inference_mode(False):  # what was made under inference_mode has no gradient, but its copy has
+        x1, conditions = _without_inference(x1), {k: _without_inference(c) for k, c in conditions.items()}
+        v = _Field(model, x1, conditions)
+        start = x1.detach().to(dtype).reshape(-1, d)
+        start = torch.cat([start, start.new_zeros(len(x1), 1)], dim=1)
+        end = rk4_sampler(augmented, start, steps=steps, t_start=1.0, t_end=0.0)
+        x0, integral = end[:, :d], -end[:, d]  # integrated from 1 to 0: the sign turns
+        std = path.prior_std
+        log_p0 = -0.5 * (x0 / std).square().sum(dim=1) - d * math.log(std * math.sqrt(2 * math.pi))
+        return (log_p0 - integral).to(x1.dtype)
+
+
+def _without_inference(value):
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+
+
+def _check_start(x0) -> None:
+    if not bool(torch.isfinite(check_tensor("x0", x0)).all()):
+        raise ValueError("x0 must be finite, got NaN or infinity in it")
 
 
 def _check_ends(t_start, t_end) -> None:
@@ -269,42 +315,52 @@ def _check_ends(t_start, t_end) -> None:
 
 
 def _times(grid: Grid, steps: int, t_start: float, t_end: float, like: Tensor) -> Tensor:
-    s = torch.as_tensor(grid(steps), dtype=torch.float64)
+    """The times of a run, in the dtype and on the device of `like`, computed in double precision on the CPU."""
+    s = grid(steps)
+    s = torch.as_tensor(s.detach().cpu() if isinstance(s, Tensor) else s, dtype=torch.float64, device="cpu")
     if s.shape != (steps + 1,) or s[0] != 0 or s[-1] != 1 or not bool((s.diff() > 0).all()):
         raise ValueError(f"grid(steps) must be {steps + 1} increasing times from 0 to 1, got {s.tolist()[:8]}")
-    return (t_start + (t_end - t_start) * s).to(like)
+    low, high = min(t_start, t_end), max(t_start, t_end)
+    ts = low + (high - low) * s
+    return (ts if t_start < t_end else ts.flip(0)).to(like.dtype).to(like.device)
 
 
-@torch.no_grad()
-def _integrate(step: Callable, model, x0, steps, t_start, t_end, return_trajectory, grid) -> Tensor:
-    check_tensor("x0", x0)
-    steps = check_int("steps", steps)
-    _check_ends(t_start, t_end)
+class _Field:
+    """v(t, x) for a time t [] and a state x [B, ...] in at least single precision, from model(t [B], x, **conditions),
+    which gets both in the dtype of x0."""
 
-    def v(t, x):
-        return model(t.expand(x.shape[0]), x)
+    def __init__(self, model, x0: Tensor, conditions: dict):
+        self.model, self.dtype, self.conditions = model, x0.dtype, conditions
 
-    def first_v(t, x):
-        version = x._version
-        velocity = _check_model_output(v(t, x), x)
+    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+        return check_velocity(self.model(t.to(self.dtype).expand(x.shape[0]), x.to(self.dtype), **self.conditions), x)
+
+    def checked(self, t: Tensor, x: Tensor) -> Tensor:
+        """The same, for the first step: refuses a model that gives NaN or changes its x."""
+        with torch.inference_mode(False):  # tensors made under inference_mode do not count their changes
+            x = x.clone()
+        version, velocity = x._version, self(t, x)
         if x._version != version:
             raise ValueError("model(t, x) must not change x in place")
+        if not bool(torch.isfinite(velocity).all()):
+            raise ValueError("model(t, x) must return finite values, got NaN or infinity at the first step")
         return velocity
 
-    if not bool(torch.isfinite(x0).all()):
-        raise ValueError("x0 must be finite, got NaN or infinity in it")
-    ts = _times(grid, steps, t_start, t_end, x0)
-    x = x0.clone()
-    states = [x]
-    for i in range(steps):
-        # Only the first step is checked: looking for NaN waits for the device, which every step would pay.
-        x = step(v if i else first_v, ts[i], ts[i + 1], x)
-        if return_trajectory:
-            states.append(x)
-    return torch.stack(states) if return_trajectory else x
 
-
-def _check_model_output(v, x: Tensor) -> Tensor:
-    if not bool(torch.isfinite(check_velocity(v, x)).all()):
-        raise ValueError("model(t, x) must return finite values, got NaN or infinity at the first step")
-    return v
+def _integrate(
+    step: Callable, model, x0, steps, t_start, t_end, return_trajectory, grid, grad=False, conditions=None
+) -> Tensor:
+    _check_start(x0)
+    steps = check_int("steps", steps)
+    _check_ends(t_start, t_end)
+    v = _Field(model, x0, conditions or {})
+    with torch.set_grad_enabled(grad):
+        x = x0.to(at_least_single(x0), copy=True)
+        ts = _times(grid, steps, t_start, t_end, x)
+        states = [x]
+        for i in range(steps):
+            # Only the first step is checked: looking for NaN waits for the device, which every step would pay.
+            x = step(v if i else v.checked, ts[i], ts[i + 1], x)
+            if return_trajectory:
+                states.append(x)
+        return (torch.stack(states) if return_trajectory else x).to(x0.dtype)

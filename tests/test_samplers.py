@@ -141,7 +141,8 @@ def still(t, x):
         (lambda t, x: x * float("nan"), {}, ValueError, "must return finite values"),
         (lambda t, x: x.to("meta"), {}, ValueError, "on the device of x, cpu, got meta"),
         (lambda t, x: None, {}, TypeError, "must return a torch.Tensor, got NoneType"),
-        (lambda t, x: x.double(), {}, TypeError, "must return the dtype of x, torch.float32, got torch.float64"),
+        (lambda t, x: x.long(), {}, TypeError, "must return floating-point numbers, got torch.int64"),
+        (lambda t, x: x + 0j, {}, TypeError, "must return floating-point numbers, got torch.complex64"),
         (lambda t, x: x.neg_(), {}, ValueError, "must not change x in place"),
     ],
 )
