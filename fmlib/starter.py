@@ -125,12 +125,14 @@ def server_options(folder: Path, store: Path, port: int, only_this_port: bool, b
 
 
 def environment(store: Path) -> dict[str, str]:
-    """Our settings first among the defaults; the reader's own settings are read after them, and win."""
-    paths = [str(SETTINGS), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    """The variables of the server: our settings come after the reader's own, so that theirs win."""
+    from jupyter_core.paths import jupyter_config_dir
+
+    paths = [os.environ.get("JUPYTER_CONFIG_PATH"), jupyter_config_dir(), str(SETTINGS)]
     return {
+        "JUPYTER_RUNTIME_DIR": str(store / "runtime"),
         **os.environ,
         "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths)),
-        "JUPYTER_RUNTIME_DIR": os.environ.get("JUPYTER_RUNTIME_DIR") or str(store / "runtime"),
     }
 
 
@@ -157,15 +159,17 @@ def trust_shipped(folder: Path, store: Path) -> list[str]:
     from nbformat.sign import NotebookNotary
 
     shipped = set(json.loads(SHIPPED.read_text("utf-8")).values())
+    store.mkdir(parents=True, exist_ok=True)
     notary = NotebookNotary(data_dir=str(store))
     signed = []
     for path in sorted(folder.glob("*.ipynb")):
         try:
-            if digest(path) in shipped:
-                notary.sign(nbformat.read(path, as_version=4))
-                signed.append(path.name)
-        except (OSError, ValueError):  # a file that JupyterLab itself will complain about
+            known = digest(path) in shipped
+        except (OSError, ValueError):  # JupyterLab itself will say what is wrong with the file
             continue
+        if known:
+            notary.sign(nbformat.read(path, as_version=4))
+            signed.append(path.name)
     notary.store.close()
     return signed
 
