@@ -34,7 +34,9 @@ class Question:
     """id, lesson (0-9), level (LEVELS), ask; answer: what to say in 30 seconds; derive: for the whiteboard, or "".
 
     wrong, why: the usual wrong answer, and why it is wrong. next: ids of the questions that follow up.
-    proof: "NN#heading", the section of a lesson that runs it. must: everybody asks it.
+    proof: "NN#heading", the section of a lesson that runs it, or "tests/file.py::test"; or "source: ..." for facts that
+    only papers can show. shows: words in that section's code or output, or in that test, that are about this question;
+    none for a source. must: learn it first.
     """
 
     id: str
@@ -48,6 +50,7 @@ class Question:
     next: list = field(default_factory=list)
     derive: str = ""
     must: bool = False
+    shows: str = ""
 
 
 @dataclass
@@ -103,7 +106,7 @@ def _entry(file: str, entry, kind: type):
         if name not in fields:
             raise BankError(f"{where}: unknown field {name!r}, expected some of {', '.join(fields)}")
     for name, spec in fields.items():
-        optional = name in ("next", "derive", "must", "source", "checked", "proof") and not (
+        optional = name in ("next", "derive", "must", "shows", "source", "checked", "proof") and not (
             kind is Question and name == "proof"
         )
         if name not in entry:
@@ -123,6 +126,8 @@ def _entry(file: str, entry, kind: type):
             raise BankError(f"{where}: level must be one of {', '.join(LEVELS)}, got {item.level!r}")
         if item.lesson not in LESSONS:
             raise BankError(f"{where}: lesson must be 0 to 9, got {item.lesson}")
+        if bool(item.shows) == item.proof.startswith("source: "):
+            raise BankError(f"{where}: shows must name words of the proof, and be left out for a source")
     elif item.verdict not in VERDICTS:
         raise BankError(f"{where}: verdict must be one of {', '.join(VERDICTS)}, got {item.verdict!r}")
     return item
@@ -155,7 +160,9 @@ def _unique(items: list) -> list:
 
 
 def link(proof: str) -> str:
-    """The markdown link behind a proof: a section of a lesson, or a test."""
+    """The markdown behind a proof: a link to a section of a lesson or to a test, or the source itself."""
+    if proof.startswith("source: "):
+        return proof.removeprefix("source: ")
     if proof.startswith("tests/"):
         file, _, name = proof.partition("::")
         return f"`{name}` in [{file}](../{file})"
@@ -170,7 +177,7 @@ def answer_text(question: Question) -> str:
     if question.derive:
         parts.append(f"**On the whiteboard.** {question.derive}")
     parts.append(f"**The usual wrong answer.** {question.wrong} *Why it is wrong:* {question.why}")
-    parts.append(f"**Proof.** {link(question.proof)}")
+    parts.append(f"**{'Source' if question.proof.startswith('source: ') else 'Proof'}.** {link(question.proof)}")
     return "\n\n".join(parts)
 
 

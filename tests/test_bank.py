@@ -1,9 +1,13 @@
 """The question bank: its size, its links to the cells that prove it, and clear errors; and the lessons' exercises."""
 
+import ast
 import json
 import re
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 
@@ -54,14 +58,56 @@ def test_the_bank_covers_what_it_should():
         assert topic in musts, topic
 
 
+@cache
+def shown(lesson: int) -> dict[str, str]:
+    """Heading -> what the code of a lesson's section says: its sources and the text that they printed, no prose."""
+    found, heading = {}, ""
+    for cell in nbformat.read(ROOT / "notebooks" / f"{LESSONS[lesson]}.ipynb", as_version=4).cells:
+        if cell.cell_type == "markdown":
+            heading = [heading, *re.findall(r"^## (.+)$", cell.source, flags=re.M)][-1]
+            continue
+        outputs = [o.get("text", "") or o.get("data", {}).get("text/markdown", "") for o in cell.outputs]
+        found[heading] = "\n".join([found.get(heading, ""), cell.source, *outputs])
+    return found
+
+
+def source_of(proof: str) -> str:
+    """The text of the test that a proof names, "" if there is none."""
+    file, _, name = proof.partition("::")
+    text = (ROOT / file).read_text("utf-8") if (ROOT / file).exists() else ""
+    found = [n for n in ast.parse(text).body if isinstance(n, ast.FunctionDef) and n.name == name]
+    return ast.get_source_segment(text, found[0]) if found else ""
+
+
+def unproven(q: Question) -> str | None:
+    """Why the place that a card names does not show it, or None."""
+    if q.proof.startswith("source: "):
+        return None if re.search(r"\d{4}|model card|documentation|code", q.proof) else "the source names no paper"
+    if q.proof.startswith("tests/"):
+        place = source_of(q.proof)
+    else:
+        lesson, _, heading = q.proof.partition("#")
+        place = shown(int(lesson)).get(heading, "")
+    if not place:
+        return f"{q.proof} does not exist, or runs nothing"
+    return None if q.shows in place else f"{q.shows!r} is not in {q.proof}"
+
+
 @pytest.mark.parametrize("name", BANK)
-def test_links_lead_to_a_section_with_code(name):
-    lesson, _, heading = BANK[name].proof.partition("#")
-    found = sections(int(lesson))
-    assert heading in found, f"no section {heading!r} in lesson {lesson}"
-    if heading not in ("Who uses it", "The formula", "The convention", "The two functions"):
-        assert "\n# %%\n" in found[heading], f"the section {heading!r} runs nothing"
+def test_the_proof_of_a_card_shows_it(name):
+    assert unproven(BANK[name]) is None
     assert "<details>" in card(BANK[name]) and BANK[name].ask.split()[0] in card(BANK[name])
+
+
+def test_a_proof_that_shows_something_else_is_found():
+    good = next(q for q in BANK.values() if "#" in q.proof)
+    for change, message in (
+        ({"shows": "no such words"}, "is not in"),
+        ({"proof": f"{good.lesson:02}#No such section"}, "does not exist"),
+        ({"proof": "tests/test_bank.py::test_that_is_not_there"}, "does not exist"),
+        ({"proof": "source: everybody knows", "shows": ""}, "names no paper"),
+    ):
+        assert message in unproven(replace(good, **change))
 
 
 @pytest.mark.parametrize(
@@ -75,6 +121,11 @@ def test_links_lead_to_a_section_with_code(name):
         (("lesson: 1", "lesson: 77"), r"line 2 \(one\): lesson must be 0 to 9, got 77"),
         (("  why: Because.\n", ""), r"line 2 \(one\): the field 'why' is missing"),
         (("why:", "wy:"), r"line 2 \(one\): unknown field 'wy'"),
+        (("  shows: box\n", ""), r"line 2 \(one\): shows must name words of the proof"),
+        (
+            ("proof: 01#From the box to a point", '"proof": "source: a paper"'),
+            r"line 2 \(one\): shows must .* be left out",
+        ),
         (("ask: A question?", "ask: a: b"), "line 5: not YAML"),
         (("ask: A question?", 'ask: ""'), r"line 2 \(one\): ask is empty"),
     ],
@@ -82,7 +133,7 @@ def test_links_lead_to_a_section_with_code(name):
 def test_a_mistake_in_the_file_is_named_with_its_line(tmp_path, change, message):
     entry = (
         "# a comment\n- id: one\n  lesson: 1\n  level: screen\n  ask: A question?\n  answer: An answer.\n"
-        "  wrong: Nothing.\n  why: Because.\n  proof: 01#From the box to a point\n"
+        "  wrong: Nothing.\n  why: Because.\n  proof: 01#From the box to a point\n  shows: box\n"
     )
     file = tmp_path / "bank.yaml"
     file.write_text(entry, encoding="utf-8")

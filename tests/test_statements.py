@@ -7,18 +7,27 @@ from torch import nn
 from fmlib import (
     CountCalls,
     EmpiricalDistribution,
+    GaussianMixture,
     VectorFieldMLP,
+    dequantise,
     dopri5_sampler,
     estimate,
+    euler_sampler,
     heun_sampler,
+    load_digits_flow,
     log_likelihood,
     moons_mixture,
     off_support_share,
     rectified_flow_path,
+    rk4_sampler,
     sample_moons,
     sliced_w2,
     stratified_t,
     three_gaussians,
+    ve_path,
+    vp_cosine_path,
+    vp_linear_path,
+    wasserstein2,
 )
 
 RF = rectified_flow_path()
@@ -126,3 +135,79 @@ def test_a_narrow_network_stays_on_a_sheet_if_it_predicts_the_data():
         off[output] = (x - x @ plane @ plane.T).norm(dim=1).mean().item()
     print("distance off the plane", off)
     assert 5 * off["x1"] < off["velocity"] < off["epsilon"] / 3
+
+
+@pytest.mark.parametrize("c", [10.0, 0.1])
+def test_latents_of_another_scale_are_known_at_another_time(c):
+    """Data of standard deviation c on the straight line are half known at t = 1 / (1 + c), not at t = 1 / 2."""
+    latents = GaussianMixture(torch.zeros(1, 1, dtype=torch.float64), torch.tensor(c))
+
+    def unknown(t):
+        x1 = latents.sample(1_000)
+        return (latents.posterior_var(RF, t, RF.sample_xt(t, torch.randn_like(x1), x1)) / c**2).mean().item()
+
+    assert abs(unknown(1 / (1 + c)) - 0.5) < 1e-6 and abs(unknown(0.5) - 0.5) > 0.4
+
+
+def test_a_few_copies_hide_in_a_mean_and_show_in_a_quantile():
+    """5 % of near copies among held-out digits: the ratio of mean distances stays near 1, the 1 % quantile does not."""
+    torch.manual_seed(0)
+    digits = load_digits_flow()
+    train, test = dequantise(digits.train), dequantise(digits.test)
+    sampled = dequantise(digits.test)
+    sampled[:18] = train[:18] + 0.05 * torch.randn(18, 64)
+    distances = {name: torch.cdist(x, train).min(dim=1).values for name, x in (("real", test), ("sampled", sampled))}
+    copied = {
+        "mean": (distances["sampled"].mean() / distances["real"].mean()).item(),
+        "1 %": (distances["sampled"].quantile(0.01) / distances["real"].quantile(0.01)).item(),
+    }
+    assert abs(copied["mean"] - 1) < 0.1 and copied["1 %"] < 0.6
+
+
+def test_a_density_on_levels_can_be_made_as_high_as_one_likes():
+    """Four grey levels. Narrow peaks raise the log density without end; after dequantisation the mean log density is
+    a lower bound of the log probability of the levels (Theis et al. 2016, section 3.1), and narrow peaks lose."""
+    torch.manual_seed(0)
+    shares = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
+    levels = torch.arange(4, dtype=torch.float64)[:, None]
+    entropy = (shares * shares.log()).sum().item()  # the best mean log probability of a level
+    raw, spread = {}, {}
+    for width in (0.3, 0.1, 0.01):
+        peaks = GaussianMixture(levels, torch.tensor(width), shares)
+        x = levels[torch.multinomial(shares, 4_000, replacement=True)]
+        raw[width] = peaks.log_prob(RF, 1.0, x).mean().item()
+        spread[width] = peaks.log_prob(RF, 1.0, x + torch.rand_like(x) - 0.5).mean().item()
+    assert raw[0.01] > raw[0.1] > raw[0.3] and raw[0.01] > entropy + 1
+    assert max(spread.values()) < entropy and spread[0.01] < spread[0.1] < spread[0.3]
+
+
+def test_the_floor_of_w2_grows_with_the_dimension():
+    """Two samples of 1,000 points of the same Gaussian: a reading means nothing without its floor."""
+    floors = {d: wasserstein2(torch.randn(1_000, d), torch.randn(1_000, d)) for d in (2, 8, 64)}
+    assert floors[2] < 0.5 and 1 < floors[8] < 3 and floors[64] > 5
+    moved = wasserstein2(torch.randn(1_000, 64), torch.randn(1_000, 64) + 0.1)
+    assert moved < 1.1 * floors[64]  # another distribution, and the same reading
+
+
+def test_which_path_is_best_depends_on_the_solver():
+    """Three Gaussians: with Euler VP-cosine has the smaller median error, with Heun rectified flow has."""
+    mixture, errors = three_gaussians(), {}
+    x0 = torch.randn(200, 2, dtype=torch.float64)
+    for solver in (euler_sampler, heun_sampler):
+        errors[solver.__name__] = {}
+        for path in (rectified_flow_path(), vp_cosine_path()):
+            v = lambda t, x, path=path: mixture.velocity(path, t, x)
+            gap = solver(v, x0, steps=16) - rk4_sampler(v, x0, steps=200)
+            errors[solver.__name__][path.name] = gap.norm(dim=1).median().item()
+    assert 1.2 * errors["euler_sampler"]["vp_cosine"] < errors["euler_sampler"]["rectified_flow"]
+    assert 1.2 * errors["heun_sampler"]["rectified_flow"] < errors["heun_sampler"]["vp_cosine"]
+
+
+def test_the_size_of_the_target_over_time():
+    """E |u_t|^2 a dimension for data and noise of variance 1: even on rectified flow and VP-cosine, on no other."""
+    t = torch.tensor([0.001, 0.25, 0.5, 0.75, 0.999], dtype=torch.float64)
+    paths = (rectified_flow_path(), vp_cosine_path(), vp_linear_path(), ve_path())
+    size = {p.name: p.d_alpha(t) ** 2 + p.d_sigma(t) ** 2 for p in paths}
+    for name, s in size.items():
+        assert (s.max() / s.min() < 1.001) == (name in ("rectified_flow", "vp_cosine"))
+    assert size["rectified_flow"].max() == 2 and size["vp_linear"].max() > 1_000 * size["vp_linear"].min()

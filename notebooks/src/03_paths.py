@@ -297,7 +297,7 @@ assert (
 # | source | its time | its sample | its target | in our terms |
 # |---|---|---|---|---|
 # | DDPM (Ho et al. 2020, equation 4) | steps of noising, data at 0 | $\sqrt{\bar\alpha}\,x_0 + \sqrt{1-\bar\alpha}\,\epsilon$ | $\epsilon$ | $\alpha_t = \sqrt{\bar\alpha}$, their $x_0$ is our $x_1$ |
-# | SD3 (Esser et al. 2024, section 2) | data at 0, noise at 1 | $(1-t)\,x_0 + t\,\epsilon$ | $\epsilon - x_0$ | $t \to 1-t$, sign flipped |
+# | SD3 (Esser et al. 2024, section 3) | data at 0, noise at 1 | $(1-t)\,x_0 + t\,\epsilon$ | $\epsilon - x_0$ | $t \to 1-t$, sign flipped |
 # | FLUX (official code) | sampled from 1 to 0 | as SD3 | as SD3 | as SD3 |
 #
 # The reversal in one line of code is in lesson 00. The offset $s = 0.008$ of the published cosine schedule, and how large its effect is:
