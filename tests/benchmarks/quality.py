@@ -211,7 +211,7 @@ def row(runs: list[dict]) -> list[str]:
     return [middle(values) for values in zip(*((first(r), settled(r), points(r)[-1][1]) for r in runs), strict=True)]
 
 
-HEAD = ["first within 3 floors, s", "for good, s", "floors at its end"]
+HEAD = ["first within 3 floors, s", "for good, s", "floors when stopped"]
 
 
 def table(results: dict) -> str:
