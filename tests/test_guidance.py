@@ -211,6 +211,98 @@ def test_labels_reach_the_model_and_stay_with_their_data():
     assert loss.shape == () and parts["per_sample"].shape == (64,)
 
 
+def affine(t, x, label=None, **conditions):
+    """A field that shows what it was given: x + label + every condition, each summed over its own dimensions."""
+    given = ([] if label is None else [label]) + list(conditions.values())
+    return x + sum(c.to(x.dtype).reshape(len(x), -1).sum(1, keepdim=True) for c in given) + t[:, None]
+
+
+def test_guidance_with_conditions_of_any_kind():
+    """Vector label, tokens, a mask that both fields see: against two separate calls."""
+    x, t = torch.randn(4, 2), torch.rand(4)
+    text, tags, mask = torch.randn(4, 3), torch.randint(1, 9, (4, 2)), torch.rand(4, 2) < 0.5
+    empty = torch.tensor([1.0, 2.0, 3.0])
+    field = guided(
+        affine,
+        text,
+        3.0,
+        null_label=empty,
+        conditions={"tags": tags, "mask": mask},
+        null_conditions={"tags": 0, "mask": None},
+    )
+    v_c = affine(t, x, text, tags=tags, mask=mask)
+    v_none = affine(t, x, empty.expand(4, 3), tags=0 * tags, mask=mask)
+    torch.testing.assert_close(field(t, x), v_none + 3 * (v_c - v_none))
+    lost = affine(t, x, empty.expand(4, 3), tags=0 * tags, mask=mask & False)  # the wrong twin: the mask dropped too
+    assert not torch.allclose(field(t, x), lost + 3 * (v_c - lost))
+    only = guided(affine, guidance_scale=3.0, conditions={"tags": tags}, null_conditions={"tags": 0})
+    torch.testing.assert_close(only(t, x), affine(t, x) + 3 * (affine(t, x, tags=tags) - affine(t, x)))
+    # Conditions that a sampler hands on reach both fields, doubled with the batch.
+    state = euler_sampler(guided(affine, text, 3.0, null_label=empty), x, steps=1, tags=tags)
+    at_0 = torch.zeros(4)
+    v_c, v_none = affine(at_0, x, text, tags=tags), affine(at_0, x, empty.expand(4, 3), tags=tags)
+    torch.testing.assert_close(state, x + v_none + 3 * (v_c - v_none))
+
+
+def test_scale_per_sample_schedule_and_negative_class():
+    torch.manual_seed(0)
+    net, x, t = VectorFieldMLP(2, 16, num_classes=3), torch.randn(4, 2), torch.tensor([0.1, 0.4, 0.6, 0.9])
+    label = torch.tensor([0, 1, 2, 1])
+    with torch.no_grad():
+        v = {c: net(t, x, c) for c in (0, 1, 2, 3)}
+        v_c = net(t, x, label)
+        scale = torch.tensor([0.0, 1.0, 2.0, 7.5])
+        got = guided(net, label, scale)(t, x)
+        torch.testing.assert_close(got, v[3] + scale[:, None] * (v_c - v[3]))
+        for i, s in enumerate(scale.tolist()):  # each row as if it were alone
+            torch.testing.assert_close(got[i : i + 1], guided(net, label[i : i + 1], s)(t[i : i + 1], x[i : i + 1]))
+        assert not torch.allclose(got, guided(net, label, scale.flip(0))(t, x))
+        torch.testing.assert_close(
+            guided(net, label, lambda t: 1 + 4 * t)(t, x), v[3] + (1 + 4 * t)[:, None] * (v_c - v[3])
+        )
+        torch.testing.assert_close(guided(net, label, lambda t: 2.0)(t, x), guided(net, label, 2.0)(t, x))
+        # A negative class, for all or for each: the field moves away from it.
+        torch.testing.assert_close(guided(net, 1, 3.0, null_label=2)(t, x), v[2] + 3 * (v[1] - v[2]))
+        away = torch.tensor([1, 0, 3, 2])
+        torch.testing.assert_close(
+            guided(net, label, 3.0, null_label=away)(t, x), net(t, x, away) + 3 * (v_c - net(t, x, away))
+        )
+    # A model that says nothing of its classes may have its "no class" at 0.
+    torch.testing.assert_close(guided(affine, 5, 2.0, null_label=0)(t, x), x + t[:, None] + 10)
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        (
+            {"guidance_scale": torch.ones(3)},
+            ValueError,
+            r"guidance_scale must be a number or have shape \[4\], got \[3\]",
+        ),
+        ({"guidance_scale": torch.ones(4, 1)}, ValueError, r"guidance_scale must be .* shape \[B\], got torch.float32"),
+        ({"guidance_scale": torch.ones(4) / 0}, ValueError, "guidance_scale must be finite"),
+        ({"guidance_scale": None}, TypeError, "guidance_scale must be a finite number, got None"),
+        ({"guidance_scale": lambda t: "3"}, TypeError, r"guidance_scale\(t\) must be a finite number, got '3'"),
+        ({"guidance_scale": lambda t: t[:2]}, ValueError, r"guidance_scale\(t\) must be .*shape \[4\], got \[2\]"),
+        ({"label": None}, TypeError, "label or conditions must be given, got neither"),
+        ({"label": torch.zeros(4, 3), "null_label": torch.zeros(2)}, ValueError, r"broadcast .* \[4, 3\], got \[2\]"),
+        ({"label": torch.zeros(3, 3)}, ValueError, r"label must be a number or have shape \[4, ...\], got \[3, 3\]"),
+        ({"conditions": {"a": torch.zeros(4)}}, ValueError, r"names of conditions, \['a'\] .*, got \[\]"),
+        (
+            {"conditions": {"a": torch.arange(4)}, "null_conditions": {"a": 0.5}},
+            TypeError,
+            r"null_conditions\['a'\] must be an integer of at least 0, got 0.5",
+        ),
+    ],
+)
+def test_errors_of_guidance_with_conditions(arguments, error, message):
+    with pytest.raises(error, match=message):
+        guided(affine, **{"label": 1, "guidance_scale": 2.0, "null_label": 0} | arguments)(0.5, torch.zeros(4, 2))
+    twice = guided(affine, 1, 2.0, null_label=0, conditions={"a": torch.zeros(4)}, null_conditions={"a": 1})
+    with pytest.raises(ValueError, match=r"conditions must be given once, got \['a'\] twice"):
+        euler_sampler(twice, torch.zeros(4, 2), a=torch.zeros(4))
+
+
 @pytest.mark.parametrize(
     "kwargs, error, message",
     [

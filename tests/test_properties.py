@@ -213,7 +213,7 @@ BAD = [
     (lambda: guided(labelled, 0, 1.0, null_label=3, interval=(-1, 1)), ValueError, f"interval start {NUMBER} of at least 0"),
     (lambda: guided(labelled, 0, 1.0, null_label=3, interval=(0.6, 0.5)), ValueError, "interval must have start <= end, got .0.6, 0.5."),
     (lambda: guided(labelled, 0, 1.0, null_label=3)(0.5, TEXT), TypeError, "x must be a torch.Tensor, got str"),
-    (lambda: guided(labelled, 7, 1.0, null_label=3)(0.5, X), ValueError, "label must lie in 0 ... 2 .or 3 for no class., got values from 7"),
+    (lambda: guided(VectorFieldMLP(2, 8, num_classes=3), 7, 1.0)(0.5, X), ValueError, "label must lie in 0 ... 2 .or 3 for no class., got values from 7"),
     (lambda: PairBatches(TEXT, X), TypeError, "x0 must be a torch.Tensor, got str"),
     (lambda: PairBatches(X, X, batch=0), ValueError, f"batch {INT} 1, got 0"),
     (lambda: PairBatches(X, X, total=0), ValueError, f"total {INT} 1, got 0"),
