@@ -10,7 +10,7 @@
 # 3. say which changes of $u_t$ keep the densities $p_t$ and which do not – the usual answer is wrong;
 # 4. write a diffusion SDE with the same $p_t$, with the right sign.
 #
-# *Before:* lesson 00; partial derivatives and the divergence. *Time:* 20 minutes to read, about 20 seconds to run.
+# *Before:* lesson 00; partial derivatives and the divergence. *Time:* 20 minutes to read, about 20 seconds to run. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
 
 # %%
 import math
@@ -47,7 +47,7 @@ def u_whirling(t, x):
 # %% [markdown]
 # ## Two flows, the same densities
 #
-# Run the cells, then play it. The shade is the density $p_t$, the points follow the arrows. The player opens on the field $u$; when you have seen it, choose "u + turned score". The **score** is $\nabla\log p_t$, the direction in which the density grows fastest; turned by 90° it runs around the clumps. The points whirl, and end somewhere else – yet at every $t$ the *cloud* is the same. By the end of this lesson you can say why, and which other fields would do.
+# Play it. The shade is the density $p_t$, the points follow the arrows. The player opens on the field $u$; when you have seen it, choose "u + turned score". The **score** is $\nabla\log p_t$, the direction in which the density grows fastest; turned by 90° it runs around the clumps. The points whirl, and end somewhere else – yet at every $t$ the *cloud* is the same. By the end of this lesson you can say why, and which other fields would do.
 
 # %%
 LIMITS = (-3.6, 3.6, -3.2, 3.6)

@@ -10,7 +10,7 @@
 # 3. choose a moving average of the weights, a time embedding and a distribution of $t$, and say what each choice changes;
 # 4. judge a generative model by a distance together with its sampling floor.
 #
-# *Before:* you have written a training loop in PyTorch, and know that an ODE $\dot x = v(t, x)$ moves points. *Time:* 20 minutes to read, about 25 seconds to run.
+# *Before:* you have written a training loop in PyTorch, and know that an ODE $\dot x = v(t, x)$ moves points. *Time:* 20 minutes to read, about 25 seconds to run. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
 
 # %%
 import time
@@ -24,7 +24,6 @@ from fmlib.plots import COLORS, LiveLoss, cloud, panels, show
 torch.set_num_threads(1)  # these tensors are tiny: a second thread costs more than it brings
 torch.manual_seed(0)
 plots.use_style()
-start = time.process_time()
 
 path = rectified_flow_path()
 
@@ -648,6 +647,3 @@ interview_cards("write-cfm-loss", "loss-plateau", "ema-why", "time-embedding", "
 # - P. Esser et al., *Scaling Rectified Flow Transformers* (SD3), 2024, arXiv 2403.03206: section 3.1, logit-normal $t$.
 # - D. Kingma et al., *Variational Diffusion Models*, 2021, arXiv 2107.00630: stratified times.
 # - G. Székely, M. Rizzo, *Energy statistics*, 2013; N. Bonneel et al., *Sliced and Radon Wasserstein Barycenters*, 2015.
-
-# %%
-print(f"this lesson took {time.process_time() - start:.0f} s of computing")

@@ -10,7 +10,7 @@
 # 3. choose a solver for a given number of model calls (NFE), a time grid, and tolerances;
 # 4. say when a better solver no longer helps: below the error of the network.
 #
-# *Before:* lessons 00 and 03. *Time:* 20 minutes to read, about 20 seconds to run.
+# *Before:* lessons 00 and 03. *Time:* 20 minutes to read, about 20 seconds to run. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
 
 # %%
 import math
@@ -37,7 +37,7 @@ def u(t, x):
 # %% [markdown]
 # ## Steps you can drag
 #
-# Run the cells first. Black: the exact trajectories. Green: what the solver makes of them in $N$ steps. Drag the second slider from 1 to 32 and change the solver. At how many steps do Euler's end points stop moving?
+# Black: the exact trajectories. Green: what the solver makes of them in $N$ steps. Drag the second slider from 1 to 32 and change the solver. At how many steps do Euler's end points stop moving?
 
 # %%
 x0 = torch.randn(400, 2, dtype=torch.float64)
