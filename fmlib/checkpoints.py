@@ -5,9 +5,11 @@ import io
 import re
 import zipfile
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from fmlib.files import set_aside, write_atomically
 
@@ -18,6 +20,32 @@ KEEP = 3  # checkpoints
 
 class RunError(RuntimeError):
     """A run cannot start or go on; the message says why and what to do."""
+
+
+@contextmanager
+def alone_in(out: str, writer: bool = True):
+    """Hold the folder `out` for this run, and make it if it is missing: two runs would delete each other's files.
+
+    The lock goes with the process that holds it, however that ends; its file `.lock` stays. writer: whether this
+    process is the one that writes; the others of the same run need no lock. Raises RunError if another run is there.
+    """
+    if not writer:
+        yield
+        return
+    lock = FileLock(Path(out) / ".lock")
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(f"out = {out!r} is in use by another run. Choose another out, or wait for its end") from None
+    except OSError as error:
+        raise RunError(f"out = {out!r} must be a folder that can be written: {error.strerror}") from error
+    except NotImplementedError:
+        pass  # a file system without locks, such as some network drives: better no lock than no run
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_checkpoint(state: dict, path: Path) -> None:

@@ -26,17 +26,25 @@ class Pairs(NamedTuple):
 
 
 class PairBatches:
-    """A dataloader over fixed pairs: `total` random batches, drawn with replacement, each time it is started."""
+    """A dataloader over fixed pairs: `total` random batches, drawn with replacement, each time it is started.
 
-    def __init__(self, x0: Tensor, x1: Tensor, batch: int = 256, total: int = 1000):
+    conditions: by name, tensors with a row for each pair, for a model that is called as model(t, x, name=condition).
+    """
+
+    def __init__(self, x0: Tensor, x1: Tensor, batch: int = 256, total: int = 1000, **conditions: Tensor):
         check_pair(x0, x1)
-        self.x0, self.x1 = x0, x1
+        for name, c in conditions.items():
+            if not isinstance(c, Tensor) or c.shape[:1] != x0.shape[:1]:
+                got = list(c.shape) if isinstance(c, Tensor) else type(c).__name__
+                raise ValueError(f"{name} must be a tensor of {len(x0)} rows, one for each pair, got {got}")
+        self.x0, self.x1, self.conditions = x0, x1, conditions
         self.batch, self.total = check_int("batch", batch), check_int("total", total)
 
     def __iter__(self):
         for _ in range(self.total):
             i = torch.randint(len(self.x0), (self.batch,), device=self.x0.device)
-            yield Pairs(self.x0[i], self.x1[i])
+            pairs, named = Pairs(self.x0[i], self.x1[i]), {name: c[i] for name, c in self.conditions.items()}
+            yield {**pairs._asdict(), **named} if named else pairs
 
     def __len__(self) -> int:
         return self.total
@@ -69,22 +77,30 @@ class SampledPairs:
 def minibatch_ot(x0: Tensor, x1: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Re-pair a batch so that the sum of |x_1 - x_0|^2 is smallest: (x0 in another order, x1).
 
-    x0, x1: [B, ...] of the same shape. Exact, by scipy's assignment solver: B^3 in the worst case. The pairing is
-    optimal within the batch only; as a plan between the distributions it is biased, less so for larger batches.
+    x0, x1: [B, ...] of the same shape, finite. Exact, by scipy's assignment solver: B^3 in the worst case. The pairing
+    is optimal within the batch only; as a plan between the distributions it is biased, less so for larger batches.
     label: classes [B] of x1. With it only rows of the same class change partners, so that each class keeps noise from
     all of N(0, I). Without it every class ends up with its own part of the noise, and a model that is asked for one
-    class starts from noise that it was never trained on. The data keep their order: labels stay with them.
+    class starts from noise that it was never trained on. The data keep their order: labels stay with them. For
+    conditions without classes, a vector perhaps, that bias remains: nothing here removes it.
     """
     check_pair(x0, x1)
-    order = torch.arange(len(x0))
+    order = torch.arange(len(x0), device="cpu")
     if label is None:
         groups = [order.clone()]
     else:
         if not isinstance(label, Tensor) or label.shape != x1.shape[:1]:
             got = list(label.shape) if isinstance(label, Tensor) else type(label).__name__
             raise ValueError(f"label must be a tensor of shape [{len(x1)}], got {got}")
-        groups = [(label.cpu() == c).nonzero().flatten() for c in label.unique().cpu()]
-    flat0, flat1 = (x.detach().flatten(1).double().cpu() for x in (x0, x1))
+        if label.is_floating_point() or label.is_complex():
+            raise TypeError(f"label must hold integers, got {label.dtype}: no two rows would be of one class")
+        label = label.cpu()
+        groups = [(label == c).nonzero().flatten() for c in label.unique()]
+    # On the CPU first: the device may have no double precision.
+    flat0, flat1 = (x.detach().cpu().flatten(1).double() for x in (x0, x1))
+    for name, x in (("x0", flat0), ("x1", flat1)):
+        if not bool(x.isfinite().all()):
+            raise ValueError(f"{name} must be finite, got NaN or infinity in it")
     for rows in groups:
         cost = torch.cdist(flat1[rows], flat0[rows]).square()
         _, partner = linear_sum_assignment(cost.numpy())
@@ -92,9 +108,10 @@ def minibatch_ot(x0: Tensor, x1: Tensor, label: Tensor | None = None) -> tuple[T
     return x0[order.to(x0.device)], x1
 
 
-def reflow_pairs(model, x0: Tensor, steps: int = 50, sampler=rk4_sampler) -> Pairs:
+def reflow_pairs(model, x0: Tensor, steps: int = 50, sampler=rk4_sampler, **conditions) -> Pairs:
     """Pairs (x_0, x_1) in which x_1 is where the flow of `model` carries x_0. Liu et al. 2022, algorithm 1.
 
-    model: model(t, x) -> velocity; x0: noise [B, ...]; sampler(model, x0, steps=steps) solves the ODE.
+    model: model(t, x, **conditions) -> velocity; x0: noise [B, ...]; sampler(model, x0, steps=steps, **conditions)
+    solves the ODE. To train on conditional pairs: `PairBatches(*pairs, **conditions)`.
     """
-    return Pairs(x0, sampler(model, x0, steps=check_int("steps", steps)))
+    return Pairs(x0, sampler(model, x0, steps=check_int("steps", steps), **conditions))

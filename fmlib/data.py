@@ -78,7 +78,8 @@ def sample_checkerboard(n: int, generator: torch.Generator | None = None) -> Ten
 class SampledBatches:
     """A dataloader over a function: each pass yields `total` fresh batches sample(batch), of shape [batch, ...].
 
-    The function may also return pairs (x1, label), for class-conditional training.
+    The function may also return tuples (x1, c1, ...) or dicts {"x1": ..., name: condition}, for conditional training:
+    see `train_flow_matching`.
     """
 
     def __init__(self, sample: Callable, batch: int = 512, total: int = 1000):

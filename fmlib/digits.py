@@ -57,7 +57,8 @@ def dequantise(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
 class DigitClassifier(nn.Module):
     """A small convolutional network on vectors x [B, 64] in [-1, 1]: forward gives the 10 logits.
 
-    Made for judging generated digits: `predict` gives classes, `features` the 64 numbers before the last layer.
+    Made for judging generated digits: `predict` gives classes, `features` the 64 numbers before the last layer. It
+    takes digits of any floating-point dtype.
     """
 
     def __init__(self):
@@ -71,11 +72,16 @@ class DigitClassifier(nn.Module):
         self.head = nn.Linear(64, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(x))
+        return self.head(self._body(x))
+
+    def _body(self, x: Tensor) -> Tensor:
+        if check_tensor("x", x).shape[1:] != (64,):
+            raise ValueError(f"x must have shape [B, 64], got {list(x.shape)}")
+        return self.body(x.to(self.head.weight.dtype))
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
-        return self.body(x)
+        return self._body(x)
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
@@ -83,7 +89,7 @@ class DigitClassifier(nn.Module):
 
     def agreement(self, x: Tensor, label: Tensor) -> float:
         """The share of x [B, 64] that is put into its class, label [B]."""
-        return (self.predict(x) == label).double().mean().item()
+        return (self.predict(x) == label).sum().item() / len(x)
 
 
 def train_digit_classifier(digits: Digits, steps: int = 800, batch: int = 64) -> DigitClassifier:

@@ -2,6 +2,8 @@
 
 A distance between finite samples means little by itself. Two sets of 1,000 points of the *same* distribution are
 not at distance 0 either; `sampling_floor` says how far apart they are.
+
+They are computed in double precision, on the device of the points where it has that, on the CPU otherwise.
 """
 
 import math
@@ -12,7 +14,16 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from fmlib.checks import check_int, check_number, check_pair, check_samples
+from fmlib.checks import (
+    at_least_single,
+    check_int,
+    check_number,
+    check_pair,
+    check_samples,
+    check_tensor,
+    check_velocity,
+    in_double,
+)
 from fmlib.samplers import heun_sampler
 
 # cdist may expand |a - b|^2 into products, which leaves about 1e-3 where the distance is 0. The direct mode does not.
@@ -43,7 +54,8 @@ class Floor(Estimate):
 
 def estimate(values) -> Estimate:
     """Mean and standard error of a list or tensor of at least two independent values."""
-    values = torch.as_tensor(values, dtype=torch.float64).flatten()
+    values = in_double(values) if isinstance(values, Tensor) else torch.as_tensor(values, dtype=torch.float64)
+    values = values.flatten()
     check_int("the number of values", len(values), minimum=2)
     return Estimate(values.mean().item(), (values.std() / math.sqrt(len(values))).item(), len(values))
 
@@ -96,34 +108,35 @@ def wasserstein2(a: Tensor, b: Tensor) -> float:
 def transport_cost(x0: Tensor, x1: Tensor) -> float:
     """E |x_1 - x_0|^2 of a coupling: the mean squared way from start to end. x0, x1: [N, d], paired by row."""
     check_pair(x0, x1)
-    return (x1 - x0).square().reshape(len(x0), -1).sum(1).mean().item()
+    dtype = at_least_single(x0)
+    return (x1.to(dtype) - x0.to(dtype)).square().reshape(len(x0), -1).sum(1).mean().item()
 
 
-def straightness(model, x0: Tensor, steps: int = 100) -> float:
+def straightness(model, x0: Tensor, steps: int = 100, **conditions) -> float:
     """S = integral over t of E | (x_1 - x_0) - v(t, x_t) |^2 along the flow of `model`: 0 if every way is straight.
 
     Liu et al. 2022 (arXiv 2209.03003), eq. 7. Ways by Heun with `steps` steps, the integral by the trapezoidal rule.
-    x0: [N, ...] starting points.
+    x0: [N, ...] starting points; conditions: for each call, model(t, x, **conditions).
     """
-    return _along_flow(model, x0, steps, lambda way, v: way - v)
+    return _along_flow(model, x0, steps, lambda way, v: way - v, conditions)
 
 
-def path_energy(model, x0: Tensor, steps: int = 100) -> float:
+def path_energy(model, x0: Tensor, steps: int = 100, **conditions) -> float:
     """E integral over t of |v(t, x_t)|^2 along the flow of `model`: its kinetic energy, in units of x^2.
 
     At least the squared W2 between start and end (Benamou & Brenier 2000, doi 10.1007/s002110050002), with equality
-    for the optimal transport flow. Ways and integral as in `straightness`.
+    for the optimal transport flow. Ways, integral and conditions as in `straightness`.
     """
-    return _along_flow(model, x0, steps, lambda way, v: v)
+    return _along_flow(model, x0, steps, lambda way, v: v, conditions)
 
 
-def normalized_path_energy(model, x0: Tensor, x1: Tensor, steps: int = 100) -> float:
+def normalized_path_energy(model, x0: Tensor, x1: Tensor, steps: int = 100, **conditions) -> float:
     """NPE = |path energy - W2^2| / W2^2, with W2 between the point sets x0 and x1, both [N, d]: 0 for the OT flow.
 
     Tong et al. 2023 (arXiv 2302.00482), section 5. W2 of finite samples is biased upwards; use a few thousand.
     """
     squared = wasserstein2(x0, x1) ** 2
-    return abs(path_energy(model, x0, steps) - squared) / squared
+    return abs(path_energy(model, x0, steps, **conditions) - squared) / squared
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
@@ -179,14 +192,19 @@ def _sum_distances(a: Tensor, b: Tensor) -> float:
     return sum(torch.cdist(s, b, compute_mode=DIRECT).sum().item() for s in a.split(1024))
 
 
-def _along_flow(model, x0: Tensor, steps: int, what: Callable[[Tensor, Tensor], Tensor]) -> float:
-    """The integral over t of E |what(x_1 - x_0, v(t, x_t))|^2 along the flow."""
-    states = heun_sampler(model, x0, steps=steps, return_trajectory=True)
+def _along_flow(model, x0: Tensor, steps: int, what: Callable[[Tensor, Tensor], Tensor], conditions: dict) -> float:
+    """The integral over t of E |what(x_1 - x_0, v(t, x_t))|^2 along the flow, in single precision at least."""
+    given, x0 = check_tensor("x0", x0).dtype, x0.to(at_least_single(x0))
+
+    def field(t: Tensor, x: Tensor) -> Tensor:
+        return check_velocity(model(t.to(given), x.to(given), **conditions), x)
+
+    states = heun_sampler(field, x0, steps=steps, return_trajectory=True)
     ts = torch.linspace(0, 1, len(states), dtype=x0.dtype, device=x0.device)
     way = states[-1] - states[0]
     with torch.no_grad():
         squares = [
-            what(way, model(t.expand(len(x0)), x)).square().reshape(len(x0), -1).sum(1).mean()
+            what(way, field(t.expand(len(x0)), x)).square().reshape(len(x0), -1).sum(1).mean()
             for t, x in zip(ts, states, strict=True)
         ]
     return torch.trapezoid(torch.stack(squares), ts).item()

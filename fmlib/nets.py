@@ -1,20 +1,91 @@
-"""Networks v_theta(t, x) that are small enough for a laptop."""
+"""Networks v_theta(t, x) that are small enough for a laptop, and the scale of their data."""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
-from fmlib.checks import check_int, check_label, check_t, check_tensor
+from fmlib.checks import at_least_single, check_int, check_label, check_t, check_tensor, in_double
 
 
-class SinusoidalTimeEmbed(nn.Module):
+class _Single(nn.Module):
+    """A module whose buffers stay in single precision: `model.bfloat16()` must not round a frequency or a mean."""
+
+    def _apply(self, fn, *args, **kwargs):
+        def move(x: Tensor) -> Tensor:
+            moved = fn(x)
+            return moved if moved.dtype == x.dtype else x.to(moved.device)
+
+        return super()._apply(move, *args, **kwargs)
+
+
+class Normaliser(_Single):
+    """z = (x - mean) / scale and back: the part of a model that brings data to the scale of the noise, N(0, I).
+
+    A flow mixes noise and data, alpha x_1 + sigma x_0, so both must have about the same size. Given to a network,
+
+        model.normaliser = Normaliser.fit(data)
+
+    it is a part of it, in its state_dict and in its average. `train_flow_matching` then trains on z. Everything
+    else works in z as well: samplers start from noise and end in z, and `model.normaliser.restore` gives x. For
+    likelihoods: log p(x) = log p(z) - sum(log scale). The network itself is called as before.
+
+    mean: of the shape of one sample, [...]; scale: a number above 0, or a tensor that broadcasts to mean. They are
+    kept in single precision, whatever the dtype of the model. Raises TypeError or ValueError if they do not fit.
+    """
+
+    def __init__(self, mean: Tensor, scale: Tensor | float = 1.0):
+        super().__init__()
+        if not isinstance(mean, Tensor) or not mean.is_floating_point() or not bool(mean.isfinite().all()):
+            raise TypeError(f"mean must be a tensor of finite floating-point numbers, got {mean!r:.80}")
+        scale = torch.as_tensor(scale, device=mean.device).to(mean.dtype)
+        if not bool(((scale > 0) & scale.isfinite()).all()):
+            raise ValueError(f"scale must be finite and above 0, got {scale!r:.80}")
+        try:
+            scale = scale.expand(mean.shape)
+        except RuntimeError:
+            raise ValueError(f"scale {list(scale.shape)} must broadcast to mean, {list(mean.shape)}") from None
+        self.register_buffer("mean", mean.detach().float().clone())
+        self.register_buffer("scale", scale.detach().float().clone())
+
+    @classmethod
+    def fit(cls, data: Tensor, per_coordinate: bool = False) -> "Normaliser":
+        """Mean and standard deviation of data [N, ...], N >= 2.
+
+        One scale for all coordinates keeps their proportions, as pixels want it: the root mean square of their
+        standard deviations. per_coordinate: each its own, for coordinates in units of their own. What does not vary
+        keeps the scale 1.
+        """
+        check_tensor("data", data)
+        if len(data) < 2 or not bool(data.isfinite().all()):
+            raise ValueError(f"data must be finite, of shape [N, ...] with N >= 2, got {list(data.shape)}")
+        x = in_double(data)
+        std = x.std(dim=0, correction=0) if per_coordinate else x.var(dim=0, correction=0).mean().sqrt()
+        return cls(x.mean(dim=0), std.masked_fill(std == 0, 1.0)).to(data.device)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """x [B, ...] in the units of the data -> z [B, ...]."""
+        return (self._check("x", x) - self.mean) / self.scale
+
+    def restore(self, z: Tensor) -> Tensor:
+        """The inverse of `normalise`: samples z [B, ...] of the flow -> x in the units of the data."""
+        return self._check("z", z) * self.scale + self.mean
+
+    def _check(self, name: str, x: Tensor) -> Tensor:
+        check_tensor(name, x)
+        if x.shape[1:] != self.mean.shape:
+            raise ValueError(f"{name} must have shape {['B', *self.mean.shape]}, got {list(x.shape)}".replace("'", ""))
+        return x
+
+
+class SinusoidalTimeEmbed(_Single):
     """Features cos(f t), sin(f t) of t in [0, 1] at dim / 2 frequencies f: t [B] -> [B, dim].
 
     The frequencies form a geometric series from pi/2 to 64 pi/2 rad per unit of t. The slowest feature makes a
-    quarter turn over [0, 1], so every feature moves. The Transformer's embedding (Vaswani et al. 2017, section 3.5)
-    has frequencies from 1 down to 1e-4, made for positions 0, 1, 2, ...: on [0, 1] almost all of its features
-    stand still. FLUX and SD3.5 keep those frequencies and multiply t by 1000 instead.
+    quarter turn over [0, 1], so every feature moves; the factor 64 was chosen here, and lesson 04 measures what it
+    does. The Transformer's embedding (Vaswani et al. 2017, section 3.5) has frequencies from 1 down to 1e-4, made
+    for positions 0, 1, 2, ...: on [0, 1] almost all of its features stand still. FLUX and SD3.5 keep those
+    frequencies and multiply t by 1000 instead. Angles are computed in single precision at least.
 
     dim: an even number >= 4. Raises TypeError or ValueError otherwise.
     """
@@ -25,12 +96,13 @@ class SinusoidalTimeEmbed(nn.Module):
             raise ValueError(
                 f"dim (t_dim of a network) must be even, a cosine and a sine for each frequency, got {dim}"
             )
-        exponent = torch.linspace(0, 1, dim // 2, dtype=torch.float64)
-        self.register_buffer("freqs", (math.pi / 2 * 64**exponent).float(), persistent=False)
+        freqs = [math.pi / 2 * 64 ** (k / (dim // 2 - 1)) for k in range(dim // 2)]
+        self.register_buffer("freqs", torch.tensor(freqs, dtype=torch.float32), persistent=False)
 
     def forward(self, t: Tensor) -> Tensor:
-        angle = t[:, None] * self.freqs.to(t.dtype)
-        return torch.cat([angle.cos(), angle.sin()], dim=-1)
+        dtype = at_least_single(t)
+        angle = t.to(dtype)[:, None] * self.freqs.to(dtype)
+        return torch.cat([angle.cos(), angle.sin()], dim=-1).to(t.dtype)
 
 
 class _VectorField(nn.Module):
@@ -50,7 +122,7 @@ class _VectorField(nn.Module):
         check_tensor("x", x)
         if x.dim() != 2 or x.shape[1] != self.dim:
             raise ValueError(f"x must have shape [B, {self.dim}], got {list(x.shape)}")
-        if x.dtype != self.x_in.weight.dtype:
+        if x.dtype != self.x_in.weight.dtype and not torch.is_autocast_enabled(x.device.type):
             raise TypeError(f"x must have the dtype of the network, {self.x_in.weight.dtype}, got {x.dtype}")
         # A time for each sample, as samplers and losses send it, is taken as it is: checking its range would make a
         # GPU wait at each call. Everything else is checked.
@@ -58,7 +130,10 @@ class _VectorField(nn.Module):
             t = check_t(t, x)
         if self.num_classes is None:
             if label is not None:
-                raise ValueError("label must be None: this network was made without num_classes")
+                raise ValueError(
+                    "label must be None: this network was made without num_classes. To train it on labelled batches, "
+                    "give it num_classes, or take the labels out of the batches"
+                )
             return self.t_in(t)
         label = self.num_classes if label is None else label
         return self.t_in(t) + self.label_in(check_label(label, self.num_classes, x))

@@ -1,10 +1,11 @@
 """Train a flow from a small config file: on one process or on several, killed and resumed as if nothing had happened.
 
-    python -m fmlib.train config.json --steps 4000 --lr 1e-3
+    python -m fmlib.train config.json --steps 4000 --lr=1e-3
     torchrun --standalone --nproc_per_node=2 -m fmlib.train config.json --parallel fsdp
     torchrun --standalone --nproc_per_node=2 -m fmlib.train --check-gradient
 
 The config file is JSON, {"data": "digits", "network": "dit", "out": "runs/dit", ...}; `TrainConfig` lists the keys.
+On SIGTERM a run saves its state after the step that it is at, and ends; started again it goes on from there.
 """
 
 import copy
@@ -13,11 +14,13 @@ import gc
 import json
 import math
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
-from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +37,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from tqdm.auto import tqdm
 
-from fmlib.checkpoints import FORMAT, Checkpoints, RunError, read_checkpoint, step_of
+from fmlib.checkpoints import FORMAT, Checkpoints, RunError, alone_in, read_checkpoint, step_of
 from fmlib.checks import check_int, check_number
 from fmlib.data import sample_checkerboard, sample_eight_gaussians, sample_moons
 from fmlib.digits import dequantise, load_digits_flow
@@ -42,7 +45,7 @@ from fmlib.dit import SmallDiT
 from fmlib.guidance import drop_labels
 from fmlib.nets import ResidualMLP, VectorFieldMLP
 from fmlib.paths import rectified_flow_path, ve_path, vp_cosine_path, vp_linear_path
-from fmlib.training import T_SAMPLERS, cfm_loss, ema_warmup, make_ema, update_ema
+from fmlib.training import T_SAMPLERS, cfm_loss, ema_warmup, hint_at_scale, make_ema, update_ema
 
 SAMPLERS = {"moons": sample_moons, "eight_gaussians": sample_eight_gaussians, "checkerboard": sample_checkerboard}
 PATHS = {
@@ -92,6 +95,9 @@ class TrainConfig:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         lowest = {"hidden": 1, "blocks": 1, "steps": 2, "batch": 1, "seed": 0, "save_every": 1, "log_every": 0}
         for name, minimum in lowest.items():
+            value = getattr(self, name)
+            if isinstance(value, float) and value.is_integer():
+                setattr(self, name, int(value))  # 1e3, as JSON reads it
             setattr(self, name, check_int(name, getattr(self, name), minimum))
         self.lr = check_number("lr", self.lr, 0, open_low=True)
         self.ema_decay = check_number("ema_decay", self.ema_decay, 0, 1)
@@ -126,6 +132,28 @@ class TrainConfig:
                 hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
                 raise ValueError(f"config has the unknown key {key!r} (value {values[key]!r}): {hint}")
         return cls(**values)
+
+
+WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+KINDS = {field.name: field.type for field in fields(TrainConfig)}
+
+
+def read_value(key: str, text: str):
+    """The text of a flag as the type of its key: 1e3 is a number of steps, and 123 a folder.
+
+    What cannot be read stays a text, and `TrainConfig` says what is wrong with it.
+    """
+    kind, word = KINDS.get(key, str), text.strip().lower()
+    if kind is bool:
+        return WORDS.get(word, text)
+    if kind == float | None and word in ("none", "null", ""):
+        return None
+    for number in {str: (), int: (int, float)}.get(kind, (float,)):
+        try:
+            return number(text)
+        except ValueError:
+            pass
+    return text
 
 
 def build_network(config: TrainConfig) -> nn.Module:
@@ -288,9 +316,31 @@ def train(config: TrainConfig, callback: Callable[[int, float], None] | None = N
     On one CPU process a run that was killed and started again ends with the same bits as one that was not. To
     continue a finished run, raise `steps`: the learning rate then follows the longer schedule. Reseeds torch.
     callback: called as callback(step, loss) after each step, before it is saved; loss is the mean over all ranks.
+    SIGTERM: the state is saved after the step, and what there is is returned; Run.step says how far it came.
     Raises RunError (see there), and FloatingPointError if the loss becomes NaN or infinite.
     """
     process = join(config)
+    with alone_in(config.out, process.rank == 0), _told_to_stop() as told:
+        return _train(config, process, callback, told)
+
+
+@contextmanager
+def _told_to_stop():
+    """A list that is no longer empty once SIGTERM came. A second one ends the process as usual."""
+    told = []
+    if threading.current_thread() is not threading.main_thread():
+        yield told  # signals reach the main thread alone
+        return
+    previous = signal.getsignal(signal.SIGTERM)
+    restore = lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)  # noqa: E731
+    signal.signal(signal.SIGTERM, lambda *_: (told.append(True), restore()))
+    try:
+        yield told
+    finally:
+        restore()
+
+
+def _train(config: TrainConfig, process: Process, callback, told: list) -> Run:
     checkpoints = Checkpoints(asdict(config), process.world, process.say)
     torch.manual_seed(seed_for(config.seed))  # the same first weights on every rank
     net = build_network(config).to(process.device).train()
@@ -331,17 +381,21 @@ def train(config: TrainConfig, callback: Callable[[int, float], None] | None = N
         with torch.autocast(process.device.type, dtype, enabled=config.precision != "fp32"):
             return model(*inputs).float()
 
+    step = min(start, config.steps)
     silent = process.rank != 0 or config.log_every == 0
-    with tqdm(total=config.steps, initial=min(start, config.steps), disable=silent, desc=config.out) as bar:
+    with tqdm(total=config.steps, initial=step, disable=silent, desc=config.out) as bar:
         for step in range(start + 1, config.steps + 1):
             x1, label = (x if x is None else x.to(process.device) for x in shards.batch(step - 1))
+            if step == start + 1 and process.rank == 0:
+                hint_at_scale(x1)
             if label is not None:
                 label = drop_labels(label, config.label_dropout, null_label=10)
             loss = cfm_loss(velocity, path, x1, t_dist=config.t_dist, label=label)
-            mean = loss.detach().clone()
+            seen = torch.stack([loss.detach(), torch.full_like(loss, len(told))])
             if process.world > 1:
-                dist.all_reduce(mean)  # a sum; every rank sees the same number, so all stop together if it is NaN
-            losses.append(mean.item() / process.world)
+                dist.all_reduce(seen)  # a sum; every rank sees the same numbers, so all stop at the same step
+            total, stop = seen.tolist()
+            losses.append(total / process.world)
             if not math.isfinite(losses[-1]):
                 raise FloatingPointError(
                     f"the loss became {losses[-1]} at step {step} of {config.steps}: training stopped. "
@@ -362,7 +416,7 @@ def train(config: TrainConfig, callback: Callable[[int, float], None] | None = N
                 bar.set_postfix_str(f"mean loss {sum(recent) / len(recent):.4f}", refresh=False)
             if callback is not None:
                 callback(step, losses[-1])
-            if step % config.save_every == 0 or step == config.steps:
+            if step % config.save_every == 0 or step == config.steps or stop:
                 weights, optimizer_state = get_state_dict(net, optimizer, options=FULL)  # all ranks take part
                 average, rng = get_model_state_dict(ema, options=FULL), rng_states(shards, process)
                 if process.rank == 0:
@@ -374,9 +428,11 @@ def train(config: TrainConfig, callback: Callable[[int, float], None] | None = N
                             "losses": torch.tensor(losses, dtype=torch.float64),
                         }
                     )  # fmt: skip
+            if stop:
+                break
     if process.world > 1:
         dist.barrier()  # rank 0 may still be writing; whoever returns may read
-    return Run(net.eval(), ema, losses, max(start, config.steps))
+    return Run(net.eval(), ema, losses, max(start, step))
 
 
 # --- is the gradient of several processes that of one?
@@ -427,19 +483,32 @@ def read_arguments(arguments: list[str]) -> TrainConfig:
     if arguments and not arguments[0].startswith("--"):
         file = arguments.pop(0)
         try:
-            values = json.loads(Path(file).read_text(encoding="utf-8"))
+            # from the bytes: json finds out whether an editor saved UTF-8, with its mark or without, or UTF-16
+            values = json.loads(Path(file).read_bytes(), object_pairs_hook=_without_repeats)
         except (OSError, ValueError) as error:
             raise ValueError(f"config must be a JSON file, got {file!r}: {error}") from None
     if isinstance(values, dict):
-        for key, text in zip_longest(arguments[::2], arguments[1::2]):
-            if text is None or not key.startswith("--"):
-                raise ValueError(f"arguments must be [CONFIG] and pairs --key value, got {' '.join(arguments)!r}")
-            try:
-                value = json.loads(text)  # numbers, true, false, null
-            except ValueError:
-                value = text
-            values[key[2:].replace("-", "_")] = value
+        while arguments:
+            flag, given, text = arguments.pop(0).partition("=")
+            key = flag[2:].replace("-", "_")
+            if not given and arguments and not arguments[0].startswith("--"):
+                given, text = True, arguments.pop(0)
+            elif not given and KINDS.get(key) is bool:
+                given, text = True, "true"
+            if not flag.startswith("--") or not given:
+                raise ValueError(
+                    f"arguments must be [CONFIG] and pairs --key value or --key=value, got {flag!r} without its "
+                    f"{'value' if flag.startswith('--') else 'key'}"
+                )
+            values[key] = read_value(key, text)
     return TrainConfig.from_dict(values)
+
+
+def _without_repeats(pairs: list[tuple]) -> dict:
+    keys = [key for key, _ in pairs]
+    if repeated := [key for key in dict.fromkeys(keys) if keys.count(key) > 1]:
+        raise ValueError(f"it has {', '.join(map(repr, repeated))} more than once")
+    return dict(pairs)
 
 
 def main(arguments: list[str]) -> int:
@@ -463,6 +532,10 @@ def main(arguments: list[str]) -> int:
         else:
             step = train(config).step
             process.say(f"step {step} of {config.steps} done, checkpoints in {config.out}")
+            if step < config.steps:
+                process.say("stopped by SIGTERM: the same command goes on from here")
+                leave()
+                return 128 + signal.SIGTERM
     except (RunError, FloatingPointError) as error:  # every rank meets the same error, or is stopped by torchrun
         process.say(f"fmlib.train: {error}", sys.stderr)
         return 1

@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
-from fmlib import cfm_loss, load_digits_flow
+from fmlib import cfm_loss, load_digits_flow, sample_moons
 from fmlib.checkpoints import RunError, read_checkpoint, write_checkpoint
 from fmlib.train import (
     N_TRAIN,
+    SAMPLERS,
     Shards,
     TrainConfig,
     check_gradient,
@@ -47,7 +49,7 @@ def same(a, b):
 
 
 def names(folder):
-    return sorted(path.name for path in Path(folder).iterdir())
+    return sorted(path.name for path in Path(folder).iterdir() if path.name != ".lock")
 
 
 def python(*arguments, processes=0, timeout=100):
@@ -117,15 +119,76 @@ def test_the_command_line_wins_over_the_file(tmp_path):
     config = read_arguments([str(file), "--steps", "9", "--save-every", "3", "--label_dropout", "null"])
     assert (config.data, config.steps, config.save_every, config.label_dropout) == ("digits", 9, 3, None)
     for arguments, message in (
-        (["--steps"], "pairs --key value"),
-        (["--steps", "9", "3"], "pairs --key value"),
+        (["--steps"], "pairs --key value or --key=value, got '--steps' without its value"),
+        (["--steps", "--lr", "1"], "got '--steps' without its value"),
+        (["--steps", "9", "3"], "pairs --key value or --key=value, got '3' without its key"),
         ([str(tmp_path / "none.json")], "config must be a JSON file.*No such file"),
     ):
         with pytest.raises(ValueError, match=message):
             read_arguments(arguments)
-    file.write_text("{'steps': 7}")
-    with pytest.raises(ValueError, match="config must be a JSON file"):
-        read_arguments([str(file)])
+    for text, message in (
+        ("{'steps': 7}", "config must be a JSON file"),
+        ('{"lr": 1, "steps": 7, "steps": 8}', "config must be a JSON file, got .* it has 'steps' more than once"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_arguments([str(file)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "value"),
+    [
+        (["--steps=200"], "steps", 200),
+        (["--steps", "1e3"], "steps", 1000),
+        (["--steps", "1_000"], "steps", 1000),
+        (["--save-every=7"], "save_every", 7),
+        (["--lr", "1E-3"], "lr", 1e-3),
+        (["--lr=1"], "lr", 1.0),
+        (["--out", "123"], "out", "123"),
+        (["--out", "1e3"], "out", "1e3"),
+        (["--out=true"], "out", "true"),
+        (["--out=a=b"], "out", "a=b"),
+        (["--out", "null"], "out", "null"),
+        (["--checkpointing", "true"], "checkpointing", True),
+        (["--checkpointing", "True"], "checkpointing", True),
+        (["--checkpointing", "no"], "checkpointing", False),
+        (["--checkpointing"], "checkpointing", True),
+        (["--label_dropout", "None"], "label_dropout", None),
+        (["--label_dropout", ".1"], "label_dropout", 0.1),
+    ],
+)
+def test_flags_are_read_by_their_key(arguments, key, value):
+    """Guessed to be JSON, "123" and "null" were no folders, True was a text and 1e3 no number of steps."""
+    config = read_arguments(["--data", "digits", "--network", "dit", *arguments])
+    assert getattr(config, key) == value and type(getattr(config, key)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--steps", "1.5"], "steps must be an integer of at least 2, got 1.5"),
+        (["--steps=many"], "steps must be an integer of at least 2, got 'many'"),
+        (["--steps="], "steps must be an integer of at least 2, got ''"),
+        (["--lr", "fast"], "lr must be a finite number above 0, got 'fast'"),
+        (["--seed", "-1"], "seed must be an integer of at least 0, got -1"),
+        (["--out="], "out must be the name of a folder, got ''"),
+        (["--checkpointing", "maybe"], "checkpointing must be true or false, got 'maybe'"),
+        (["--label_dropout", "some"], "label_dropout must be a finite number .*got 'some'"),
+        (["--stepz=5"], "unknown key 'stepz' .value '5'.: did you mean 'steps'"),
+    ],
+)
+def test_flags_that_cannot_be_read_are_named(arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        read_arguments(arguments)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_config_files_as_editors_save_them(tmp_path, encoding):
+    """With the mark that Windows editors put before UTF-8 the file was refused."""
+    file = tmp_path / "config.json"
+    file.write_text('{"out": "Läufe", "steps": 1e3}', encoding=encoding)
+    config = read_arguments([str(file)])
+    assert (config.out, config.steps) == ("Läufe", 1000) and type(config.steps) is int
 
 
 def test_the_command_line_reports_errors_without_a_traceback(tmp_path, capsys):
@@ -284,9 +347,97 @@ def test_a_full_disk(tmp_path, capsys):
 
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(RunError, match="step_000004.pt could not be written: (File exists|Not a directory)"):
-        train(TrainConfig(**TINY, out=str(tmp_path / "file")))
+    for out in ("file", "file/in"):
+        with pytest.raises(RunError, match="must be a folder that can be written: (File exists|Not a directory)"):
+            train(TrainConfig(**TINY, out=str(tmp_path / out)), lambda step, loss: pytest.fail("it trained in vain"))
     assert (tmp_path / "file").read_text() == "not a folder"
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    """The second stops before it reads or writes; the lock goes with the run that held it, however that ended."""
+    config = TrainConfig(**TINY, out=str(tmp_path))
+
+    def second(step, loss):
+        before = names(tmp_path)
+        with pytest.raises(RunError, match="is in use by another run. Choose another out, or wait for its end"):
+            train(TrainConfig(**TINY, lr=1e-3, out=str(tmp_path)))
+        assert names(tmp_path) == before
+        if step == 6:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(config, second)
+    assert train(config).step == 12
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    def refuse(self, **kwargs):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    assert train(TrainConfig(**TINY, out=str(tmp_path))).step == 12
+
+
+# --- stopping
+
+
+def test_sigterm_saves_and_ends_after_the_step(tmp_path, capsys):
+    """Continued, the run ends with the bits of one that was not stopped. What is killed instead loses three steps."""
+    whole = train(TrainConfig(**TINY, out=str(tmp_path / "whole")))
+    config = TrainConfig(**TINY, out=str(tmp_path / "stopped"))
+    before = signal.getsignal(signal.SIGTERM)
+    first = train(config, lambda step, loss: signal.raise_signal(signal.SIGTERM) if step == 7 else None)
+    # sent after step 7, while a callback ran: step 8 still sees it before it saves
+    assert first.step == len(first.losses) == 8 and signal.getsignal(signal.SIGTERM) is before
+    assert names(config.out) == ["step_000004.pt", "step_000008.pt"]
+    resumed = train(config)
+    assert resumed.losses == whole.losses and same(resumed.model, whole.model) and same(resumed.ema, whole.ema)
+    assert resumed.step == 12
+
+
+def test_the_command_line_says_that_it_was_stopped(tmp_path, monkeypatch, capsys):
+    def stopped(*args, **kwargs):
+        signal.raise_signal(signal.SIGTERM)
+        monkeypatch.setattr("fmlib.train.cfm_loss", cfm_loss)
+        return cfm_loss(*args, **kwargs)
+
+    monkeypatch.setattr("fmlib.train.cfm_loss", stopped)
+    arguments = [f"--{key}={value}" for key, value in {**TINY, "out": tmp_path}.items()]
+    assert main(arguments) == 143
+    printed = capsys.readouterr().out
+    assert "step 1 of 12 done" in printed and "stopped by SIGTERM: the same command goes on from here" in printed
+    assert names(tmp_path) == ["step_000001.pt"]
+    assert main(arguments) == 0
+    assert "step 12 of 12 done" in (printed := capsys.readouterr().out) and "SIGTERM" not in printed
+
+
+def test_a_second_sigterm_ends_the_process(tmp_path):
+    """The step that should see the first may never come, where another process hangs."""
+    code = script(
+        tmp_path,
+        "work.py",
+        f"""
+        def callback(step, loss):
+            os.kill(os.getpid(), 15)
+            os.kill(os.getpid(), 15)
+            print("still there")
+        train(TrainConfig(**{TINY!r}, out=sys.argv[1]), callback)
+        """,
+    )
+    status, output = python(code, tmp_path / "out")
+    assert status == -signal.SIGTERM and "still there" not in output
+
+
+def test_data_far_from_unit_scale_give_a_hint(tmp_path, monkeypatch):
+    """Not the engine's own data, which are near it."""
+    for data in ("moons", "eight_gaussians", "checkerboard", "digits"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            train(TrainConfig(**{**TINY, "steps": 2}, data=data, out=str(tmp_path / data)))
+    monkeypatch.setitem(SAMPLERS, "moons", lambda n, generator: 1000 * sample_moons(n, generator))
+    with pytest.warns(UserWarning, match="the data are far from unit scale") as caught:
+        train(TrainConfig(**{**TINY, "steps": 3}, out=str(tmp_path / "far")))
+    assert len(caught) == 1
 
 
 # --- several processes
