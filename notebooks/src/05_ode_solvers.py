@@ -181,6 +181,7 @@ for order, height in ((1, 0.2), (2, 0.02), (4, 3e-5)):  # what a slope of exactl
     left.text(64, height / 4**order, f" {-order}", color="#666666", fontsize=9, va="center")
 left.set(xlabel="steps", ylabel="median error")
 right.set(xlabel="model calls (NFE)")
+plots.plain_log(left.xaxis, steps), plots.plain_log(right.xaxis, list(budgets))
 right.legend(fontsize=9, loc="lower left")
 show(
     fig,
