@@ -49,7 +49,7 @@ from fmlib.metrics import (
     transport_cost,
     wasserstein2,
 )
-from fmlib.nets import ResidualMLP, SinusoidalTimeEmbed, VectorFieldMLP
+from fmlib.nets import Normaliser, ResidualMLP, SinusoidalTimeEmbed, VectorFieldMLP
 from fmlib.paths import FlowPath, rectified_flow_path, ve_path, vp_cosine_path, vp_linear_path
 from fmlib.player import FlowPlayer, LiveFigure, Panel, density_frames, field_frames
 from fmlib.quiz import check, start
