@@ -334,6 +334,10 @@ def _differs(trials: list[_Trial], i: int, half: bool) -> str:
                 size = amount.lstrip("-")
                 times = "" if size == "1" else f"{size} times "
                 return f"is the right value {'minus' if amount[0] == '-' else 'plus'} {times}{name}, everywhere."
+            steps = ([v - a for v, a in zip(values, inputs, strict=True)] for values in (yours, right))
+            amount = _coefficient(*steps, trials)
+            if amount:
+                return f"is wrong by a factor in what is added to {name}: that is {amount} times the right value."
     return f"{_pattern(trials, i) or 'differs.'} {largest}"
 
 

@@ -413,11 +413,15 @@ def test_the_form_of_the_numbers_does_not_matter(name, form):
     assert verdict.state == "right", verdict.message
 
 
-@pytest.mark.parametrize("name", EXERCISES)
+@pytest.mark.parametrize(
+    "name", ["log_density_rate", "cfm_loss", "cosine_path", "marginal_sample", "reflow", "cfg_std"]
+)
 def test_half_precision_is_told(name):
     verdict = examine(name, returned(name, lambda v: (torch.as_tensor(v) * 1.003).half()))
-    if name != "swirl":  # where multiples are right
-        assert verdict.state == "wrong" and "half precision has 3 digits" in verdict.message, verdict.message
+    assert verdict.state == "wrong" and "half precision has 3 digits" in verdict.message, verdict.message
+
+
+def test_bfloat16_inside_is_told():
     verdict = examine("heun", lambda f, t, u, x: EXERCISES["heun"].right(f, t, u, x.bfloat16()))
     assert "half precision has 3 digits" in verdict.message
 
@@ -447,7 +451,7 @@ def false_accusations(exercise, seeds):
 
 @pytest.mark.parametrize("name", EXERCISES)
 def test_no_mistake_is_the_right_answer(name):
-    assert false_accusations(EXERCISES[name], 10) == set()
+    assert false_accusations(EXERCISES[name], 4) == set()
 
 
 @pytest.mark.slow
@@ -638,6 +642,12 @@ TOLD = [
     ("eps_to_v", lambda p, *a: right("eps_to_v", p, *a) / (1 - a[0][:, None]), r"is 1/\(1 - t\) times the right value"),
     ("heun", lambda f, t, u, x: right("heun", f, t, u, x) * (u - t), r"is t_next - t times the right value"),
     ("heun", lambda f, t, u, x: right("heun", f, t, u, x) + x, r"is the right value plus x, everywhere"),
+    (
+        "heun",
+        lambda f, t, u, x: x + 0.3 * (right("heun", f, t, u, x) - x),
+        r"in what is added to x: that is 0\.3 times",
+    ),
+    ("sde_step", lambda x, *a: x + a[2] * (right("sde_step", x, *a) - x), r"in what is added to x: that is g times"),
     ("heun", lambda f, t, u, x: column_shift(right("heun", f, t, u, x)), r"is wrong in the columns \[\d\]"),
     ("heun", lambda f, t, u, x: right("heun", f, t, u, x).flip(1), r"right columns in the wrong order"),
     ("swirl", lambda x, s: s.norm(dim=1)[:, None] * right("swirl", x, s), r"factor changes from row to row"),
@@ -655,7 +665,7 @@ def test_an_unforeseen_answer_is_told_what_differs_where_and_by_what(name, attem
 
 
 @pytest.mark.parametrize("name", [n for n in EXERCISES if n != "swirl"])
-@pytest.mark.parametrize("off", [3e-4, 3e-3, 0.3])
+@pytest.mark.parametrize("off", [3e-4, 0.3])
 def test_two_numbers_that_differ_are_printed_differently(name, off):
     """`reflow` said "expected 0.4622, got 0.4622"."""
     wave = lambda v: (
@@ -680,6 +690,9 @@ def test_reflow_names_the_value_that_differs():
     assert found and found[1] != found[2], message
 
 
+FAST = ("log_density_rate", "swirl", "ema", "w2_line", "cfg_std")  # the others have many pairs of mistakes to try
+
+
 def test_numbers_are_told_apart():
     assert _apart(0.4622, 0.46221) == ("0.4622", "0.46221")
     assert _apart(1.0, 2.0) == ("1", "2")
@@ -687,7 +700,7 @@ def test_numbers_are_told_apart():
     assert a != b
 
 
-@pytest.mark.parametrize("name", EXERCISES)
+@pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in EXERCISES])
 def test_equal_functions_get_equal_verdicts(name):
     """The mistakes, and an unforeseen answer, in other forms."""
     known = next(answer(name, how) for _, how in _each(EXERCISES[name]))
