@@ -18,11 +18,11 @@ def problem(version, system, machine, release):
         )
     if system == "Darwin" and machine == "x86_64":
         return (
-            "PyTorch has no packages for Intel Macs any more: use a Linux container (Docker). "
+            "PyTorch has no packages for Intel Macs any more: use Linux there, in a virtual machine. "
             f"If this Mac has Apple silicon, {sys.executable} was made for Intel: take a Python for arm64."
         )
     if system == "Darwin" and release and int(release.split(".")[0]) < 14:
-        return f"PyTorch 2.13 needs macOS 14 or newer, this is {release}. Update it, or use a Linux container (Docker)."
+        return f"PyTorch 2.13 needs macOS 14 or newer, this is {release}: update it, or use Linux in a virtual machine."
     return None
 
 
