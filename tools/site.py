@@ -42,6 +42,8 @@ a { color: var(--link); } nav { display: flex; gap: 20px; font-size: 14px; } .an
 h1 { line-height: 1.25; } h2 { margin-top: 2.2em; }
 pre { background: var(--shade); padding: 10px 12px; border-radius: 6px; overflow-x: auto; font-size: 13px;
   line-height: 1.45; }
+.highlight pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+:focus-visible { outline: 3px solid #E69F00; outline-offset: 2px; }
 .jp-OutputArea-output pre, .output_text pre { background: transparent; padding: 2px 12px; color: var(--ink); }
 code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 0.9em; }
 img { max-width: 100%; height: auto; border-radius: 6px; }
@@ -66,6 +68,18 @@ main { max-width: 900px; }
   table { font-size: 12.5px; } th, td { padding: 2px 9px; } .table { margin: 6px 0; break-inside: avoid; } }
 """
 
+# What is wider than the page scrolls; with a place in the tab order it scrolls by keyboard too.
+SCROLL = """
+for (const box of document.querySelectorAll("pre, .table, math[display=block]")) {
+  new ResizeObserver(() => {
+    const scrolls = box.scrollWidth > box.clientWidth + 1;
+    for (const [name, value] of [["tabindex", 0], ["role", "group"], ["aria-label", "wide content, scrolls"]]) {
+      if (scrolls) box.setAttribute(name, value);
+      else box.removeAttribute(name);
+    }
+  }).observe(box);
+}
+"""
 MOUNT = """
 const blobs = JSON.parse(document.getElementById("players").textContent);
 for (const mount of document.querySelectorAll("[data-player]")) {
@@ -98,6 +112,7 @@ def take_players(notebook) -> list[dict]:
             output.metadata = {}
             players.append(state)
     clean(notebook)
+    notebook.metadata.pop("widgets", None)  # nothing here would read the placeholders
     return players
 
 
@@ -158,6 +173,7 @@ def to_html(notebook) -> tuple[str, str]:
     body, _ = HTMLExporter(template_name="basic", config=HIDE_INPUT).from_notebook_node(notebook)
     body = re.sub(r'href="([^"]+)\.ipynb', r'href="\1.html', body)
     body = re.sub(r'<a href="\.\./[^"]*">(.*?)</a>', r"\1", body)  # the tests are not on the site
+    body = re.sub(r"<th\b[^>]*>\s*</th>", "<td></td>", body)  # a header without words is none
     body = to_mathml(body)
     font = f"<style>{math_font(body)}</style>"
     return font, body.replace("<table", '<div class="table"><table').replace("</table>", "</table></div>")
@@ -167,7 +183,7 @@ def sheet_page() -> str:
     """fmlib's cheat sheet, which prints on two pages."""
     text = (ROOT / "fmlib" / "texts" / "cheat_sheet.md").read_text(encoding="utf-8")
     font, body = to_html(new_notebook(cells=[new_markdown_cell("# Flow matching on two pages\n\n" + text)]))
-    nav = '<nav><a href="index.html">all lessons</a></nav>'
+    nav = '<nav aria-label="pages"><a href="index.html">all lessons</a></nav>'
     return page("Flow matching on two pages", f"{font}<style>{SHEET_CSS}</style>{nav}\n<main>{body}</main>")
 
 
@@ -186,17 +202,23 @@ def lesson_page(text: Path, order: list[str]) -> str:
     links += [f'<a href="{order[i - 1]}.html">previous</a>'] if i else []
     links += [f'<a href="{order[i + 1]}.html">next</a>'] if i + 1 < len(order) else []
     title = notebook.cells[0].source.splitlines()[0].lstrip("# ")
-    return page(title, f"{font}<nav>{' '.join(links)}</nav>\n<main>{body}</main>\n{script}")
+    nav = f'<nav aria-label="pages">{" ".join(links)}</nav>'
+    return page(title, f"{font}{nav}\n<main>{body}</main>\n{script}")
 
 
 def page(title: str, body: str) -> str:
-    light = HtmlFormatter(style="default").get_style_defs(".highlight")
-    dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
-    highlight = f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n.highlight {{ background: none; }}"
+    # Of Pygments' own styles, the two whose every colour has a contrast of 4.5 : 1 here; tests/browser/test_axe.py.
+    light = HtmlFormatter(style="xcode").get_style_defs(".highlight")
+    dark = HtmlFormatter(style="monokai").get_style_defs(".highlight")
+    highlight = (
+        f"@media (prefers-color-scheme: light), print {{ {light} }}\n"
+        f"@media screen and (prefers-color-scheme: dark) {{ {dark} }}\n"
+        ".highlight { background: none; }"
+    )
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{highlight}\n{CSS}</style></head>\n<body>\n{body}\n</body></html>\n"
+        f"<style>{highlight}\n{CSS}</style></head>\n<body>\n{body}\n<script>{SCROLL}</script>\n</body></html>\n"
     )
 
 
@@ -214,9 +236,10 @@ def index_page() -> str:
     head = "<tr><th>lesson</th><th>you will be able to</th><th>read</th><th>run</th></tr>"
     return page(
         "Flow matching, executed",
-        f'<h1>Flow matching, executed</h1>\n<p><img alt="{html.escape(alt)}" src="data:image/png;base64,{picture}"></p>'
+        "<main><h1>Flow matching, executed</h1>\n"
+        f'<p><img alt="{html.escape(alt)}" src="data:image/png;base64,{picture}"></p>'
         f'\n<div class="table"><table>{head}{"".join(rows)}</table></div>\n'
-        '<p><a href="cheat_sheet.html">Everything on two printed pages</a></p>',
+        '<p><a href="cheat_sheet.html">Everything on two printed pages</a></p></main>',
     )
 
 

@@ -304,6 +304,7 @@ function render({ model, el }) {
 
   const state = { t: model.get("t"), steps: model.get("steps"), selection: model.get("selection"), hover: -1 };
   const root = element("div", { class: "fm-player", role: "group", "aria-label": meta.alt }, el);
+  root.dataset.lmSuppressShortcuts = ""; // JupyterLab has shortcuts on the same keys
   element("style", {}, root, CSS);
   const panelRow = element("div", { class: "fm-panels" }, root);
   const panels = meta.panels.map((p) => new Panel(p, buffer, ts, panelRow, p.title || meta.alt));
@@ -454,25 +455,30 @@ function render({ model, el }) {
     commit();
   });
 
-  // Keys on a focused canvas; the sliders have the browser's own.
-  panelRow.addEventListener("keydown", (event) => {
-    const small = (last - first) / 50;
-    const moves = {
-      ArrowLeft: () => setT(state.t - small),
-      ArrowRight: () => setT(state.t + small),
-      ArrowDown: () => setT(state.t - 5 * small),
-      ArrowUp: () => setT(state.t + 5 * small),
-      Home: () => setT(first),
-      End: () => setT(last),
-      " ": toggle,
-    };
-    const move = moves[event.key];
-    if (!move || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    event.stopPropagation(); // JupyterLab has shortcuts on the same keys
-    move();
-    if (event.key !== " ") commit();
-  });
+  // Keys, on a focused canvas and on the slider of t: 1/50 of the range, with Shift 1/500. The slider's own step is as
+  // fine as a hand can drag, too fine for a key.
+  function keys(target, moves) {
+    target.addEventListener("keydown", (event) => {
+      const move = moves[event.key];
+      if (!move || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      event.stopPropagation();
+      if (event.key !== " ") stop();
+      move(((last - first) / 50) * (event.shiftKey ? 0.1 : 1));
+      if (event.key !== " ") commit();
+    });
+  }
+  const left = (small) => setT(state.t - small);
+  const right = (small) => setT(state.t + small);
+  const far = {
+    Home: () => setT(first),
+    End: () => setT(last),
+    PageDown: (small) => setT(state.t - 5 * small),
+    PageUp: (small) => setT(state.t + 5 * small),
+  };
+  keys(tSlider, { ArrowLeft: left, ArrowDown: left, ArrowRight: right, ArrowUp: right, ...far });
+  const canvasKeys = { ...far, ArrowDown: far.PageDown, ArrowUp: far.PageUp, " ": toggle };
+  keys(panelRow, { ArrowLeft: left, ArrowRight: right, ...canvasKeys });
 
   for (const panel of panels) {
     panel.canvas.addEventListener("pointermove", (event) => {

@@ -53,12 +53,32 @@ def check_sliders(page, player):
         assert shown.endswith(player.get_attribute("data-steps"))
 
 
-def check_keys(page, player):
-    player.locator("canvas").first.focus()
-    for key, expected in (("Home", 0), ("End", 1), ("ArrowLeft", 0.98), ("ArrowDown", 0.88), ("ArrowRight", 0.9)):
+CANVAS_KEYS = (
+    ("Home", 0), ("End", 1), ("ArrowLeft", 0.98), ("ArrowDown", 0.88), ("ArrowRight", 0.9),
+    ("Shift+ArrowLeft", 0.898), ("Shift+ArrowDown", 0.888), ("Shift+ArrowRight", 0.89), ("Shift+ArrowUp", 0.9),
+)  # fmt: skip
+SLIDER_KEYS = (
+    ("Home", 0), ("ArrowRight", 0.02), ("ArrowUp", 0.04), ("Shift+ArrowRight", 0.042), ("Shift+ArrowDown", 0.04),
+    ("ArrowLeft", 0.02), ("PageUp", 0.12), ("PageDown", 0.02), ("End", 1), ("PageDown", 0.9),
+)  # fmt: skip
+
+
+def press_and_read(page, player, presses):
+    """One key moves t by 1/50, with Shift by 1/500. (The browser's own step on the slider is 1/1000.)"""
+    for key, expected in presses:
         page.keyboard.press(key)
         settle(page)
         assert float(player.get_attribute("data-t")) == pytest.approx(expected, abs=1e-6), key
+
+
+def check_keys(page, player):
+    player.locator("canvas").first.focus()
+    press_and_read(page, player, CANVAS_KEYS)
+    cells = page.locator(".jp-Notebook .jp-mod-selected").count()
+    player.locator("input[type=range]").first.focus()
+    press_and_read(page, player, SLIDER_KEYS)
+    assert page.locator(".jp-Notebook .jp-mod-selected").count() == cells  # Shift+ArrowDown selects cells in JupyterLab
+    player.locator("canvas").first.focus()
     assert "t = 0.90" in player.locator("[role=status]").inner_text()
     page.keyboard.press(" ")
     page.wait_for_function("p => Number(p.dataset.t) > 0.95", arg=player.element_handle(), timeout=5000)
