@@ -342,7 +342,7 @@ def train_flow_matching(
     callback:     called after each step as callback(step, loss, model, ema_model), step = 1 ... total_steps.
 
     A low-precision model is trained with float32 copies of its weights, and averaged in float32: small steps would be
-    rounded away. Batches are cast to the dtype of the model. Works under torch.no_grad and torch.inference_mode too.
+    rounded away. Batches are cast to the dtype of the model. Works under autocast, no_grad and inference_mode too.
 
     Interrupting (Kernel > Interrupt) ends the training and returns both models as they are after the last whole
     step. A loss that is NaN or infinite raises FloatingPointError with the step; nothing is returned then.
@@ -388,12 +388,13 @@ def train_flow_matching(
 
     if device is None:
         device = parameters[0].device
-    model.to(device).train()
-    ema_model = make_ema(model)
+    with torch.inference_mode(False):  # tensors made under inference_mode could not be changed below
+        model.to(device).train()
+        ema_model = make_ema(model)
+        # A step of the optimiser is smaller than what bfloat16 can tell apart: it is taken by float32 copies.
+        weights = [p.detach().float().requires_grad_() if _is_low(p) else p for p in parameters]
     given = next((p.dtype for p in parameters if p.is_floating_point()), torch.get_default_dtype())
     batches = endless_batches(dataloader, device, torch.promote_types(given, torch.float32))
-    # A step of the optimiser is smaller than what bfloat16 can tell apart: it is taken by float32 copies.
-    weights = [p.detach().float().requires_grad_() if _is_low(p) else p for p in parameters]
     copies = [(w, p) for w, p in zip(weights, parameters, strict=True) if w is not p]
     optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=weight_decay, fused=True)
     if schedule == "onecycle":
@@ -450,6 +451,7 @@ def train_flow_matching(
                     with torch.no_grad():
                         for weight, p in copies:
                             p.copy_(weight)
+                    torch.clear_autocast_cache()  # under torch.autocast the next step would see the weights of this one
                     update_ema(ema_model, model, ema_warmup(step - 1, ema_decay))
 
                 recent.append(value)
