@@ -175,7 +175,7 @@ def _tensor(value) -> Tensor:
         raise TypeError(type(value).__name__)
     tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value, dtype=np.complex128))
     if tensor.is_complex():
-        tensor = torch.where(tensor.imag == 0, tensor.real, math.nan)
+        tensor = torch.where(tensor.imag.abs() < 1e-9, tensor.real, math.nan)
     return tensor.detach().cpu().to(torch.float64, copy=True)
 
 
