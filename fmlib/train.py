@@ -114,6 +114,7 @@ class TrainConfig:
             ("label_dropout", self.label_dropout is not None, "data = 'digits'", digits),
             ("network = 'dit'", dit, "data = 'digits'", digits),
             ("checkpointing", self.checkpointing, "network = 'dit'", dit),
+            ("blocks", self.blocks != TrainConfig.blocks, "network = 'residual' or 'dit'", self.network != "mlp"),
         ):
             if given and not met:
                 raise ValueError(f"{name} needs {needs}, got data = {self.data!r} and network = {self.network!r}")

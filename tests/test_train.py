@@ -101,6 +101,7 @@ def script(folder, name, text):
         ({"out": 3}, TypeError, "out must be the name of a folder, got 3"),
         ({"checkpointing": 1}, TypeError, "checkpointing must be true or false, got 1"),
         ({"checkpointing": True}, ValueError, "checkpointing needs network = 'dit'.*network = 'mlp'"),
+        ({"blocks": 3}, ValueError, "blocks needs network = 'residual' or 'dit', got .* network = 'mlp'"),
         ({"network": "dit"}, ValueError, "network = 'dit' needs data = 'digits', got data = 'moons'"),
         ({"label_dropout": 0.1}, ValueError, "label_dropout needs data = 'digits', got data = 'moons'"),
         ({"data": "digits", "label_dropout": 2}, ValueError, "label_dropout must be .* at most 1, got 2"),
