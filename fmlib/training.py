@@ -402,9 +402,6 @@ def train_flow_matching(
     else:
         scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
-    def cast(x):
-        return x.to(given) if isinstance(x, Tensor) and x.is_floating_point() else x
-
     step, recent = 0, []
     with (
         progress_bar(total=total_steps, disable=log_every == 0, desc=path.name, leave=False) as bar,
@@ -431,8 +428,7 @@ def train_flow_matching(
                     x0, x1 = _recouple(coupling, torch.randn_like(x1) if x0 is None else x0, x1, batch)
                 if label_dropout is not None:
                     batch = _drop(batch, label_dropout, null_conditions, num_classes)
-                args, named = map(cast, batch.args), {name: cast(c) for name, c in batch.named.items()}
-                loss = cfm_loss(lambda t, x: model(cast(t), cast(x), *args, **named), path, x1, x0, t_dist=t_dist)  # noqa: B023
+                loss = cfm_loss(_conditioned(model, batch, given), path, x1, x0, t_dist=t_dist)
                 value = loss.item()
                 if not math.isfinite(value):
                     raise FloatingPointError(
@@ -468,6 +464,16 @@ def train_flow_matching(
         if not all(bool(torch.isfinite(p).all()) for p in trained.parameters()):
             raise FloatingPointError(f"the weights of the {name} are not finite after step {step} of {total_steps}")
     return model.eval(), ema_model
+
+
+def _conditioned(model: nn.Module, batch: Batch, dtype: torch.dtype):
+    """model(t, x) with the conditions of the batch; all floating-point numbers in the dtype of the model."""
+
+    def cast(x):
+        return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
+
+    args, named = tuple(map(cast, batch.args)), {name: cast(c) for name, c in batch.named.items()}
+    return lambda t, x: model(cast(t), cast(x), *args, **named)
 
 
 def _check_takes(network: nn.Module, batch: Batch) -> None:
@@ -514,6 +520,8 @@ def _drop(batch: Batch, probability: float, nulls, num_classes: int | None) -> B
         nulls = {f"c{i}": null for i, null in enumerate(nulls if isinstance(nulls, (tuple, list)) else (nulls,), 1)}
     if nulls.keys() != conditions.keys():
         raise ValueError(f"null_conditions must have one entry for each of {[*conditions]}, got {[*nulls]}")
+    if all(null is None for null in nulls.values()):
+        raise ValueError(f"null_conditions must say what is dropped, got None for all of {[*conditions]}")
     nulls = {
         name: null.to(batch.x1.device) if isinstance(null, Tensor) else null
         for name, null in nulls.items()

@@ -215,6 +215,7 @@ def test_conditions_of_any_kind_are_dropped(batch, nulls, expected):
         ((X, VECTOR), {"null_conditions": 0.0}, "label_dropout must be given together with null_conditions, got None"),
         ((X, VECTOR, MASK), {"label_dropout": 0.1, "null_conditions": 0.0}, r"each of \['c1', 'c2'\], got \['c1'\]"),
         ({"x1": X, "y": VECTOR}, {"label_dropout": 0.1, "null_conditions": {"z": 0}}, r"of \['y'\], got \['z'\]"),
+        ({"x1": X, "y": CLASS}, {"label_dropout": 0.1, "null_conditions": {"y": None}}, r"got None for all of \['y'\]"),
         (X, {"label_dropout": 0.1, "null_conditions": 0.0}, r"must yield \(x1, label\) when label_dropout is given"),
     ],
 )
