@@ -120,7 +120,7 @@ def showing(page) -> dict[str, int]:
     )
     page.wait_for_timeout(3000)
     count = lambda selector: page.locator(f".jp-Notebook {selector}").count()
-    text = page.locator(".jp-Notebook").inner_text()
+    text = page.locator(".jp-Notebook").evaluate("n => n.textContent")  # inner_text leaves out what is out of sight
     return {
         "errors": text.count("Error displaying widget") + text.count("model not found") + text.count("Loading widget"),
         "players": count(".fm-player canvas >> nth=0"),

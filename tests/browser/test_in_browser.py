@@ -297,7 +297,7 @@ def test_mock_interview_in_jupyterlab(page, lab):
     asked = question.inner_text()
     page.get_by_role("button", name="Show the answer").click()
     page.get_by_text("Answer first").wait_for()  # nothing was said yet
-    page.locator(".widget-textarea textarea").fill("a field, learned by regression")
+    page.locator(".fm-answer textarea").fill("a field, learned by regression")
     page.get_by_role("button", name="Show the answer").click()
     page.get_by_text("The usual wrong answer.").first.wait_for()
     page.get_by_role("button", name="Good").click()
