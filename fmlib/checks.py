@@ -101,7 +101,7 @@ def check_t(t, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     if not isinstance(t, Tensor):
         if isinstance(t, bool) or not isinstance(t, (numbers.Real, np.number)):
             raise TypeError(f"t must be a torch.Tensor or a number, got {type(t).__name__}")
-        t = torch.tensor(float(t), dtype=dtype, device=x.device)
+        t = torch.full((), float(t), dtype=dtype, device=x.device)
     if not t.is_floating_point():
         raise TypeError(f"t must hold floating-point numbers, got {t.dtype}")
     if t.device != x.device:
@@ -117,7 +117,7 @@ def check_t(t, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
 def check_label(label, num_classes: int, x: Tensor) -> Tensor:
     """Return class labels as integers [B] for a batch x; each in 0 ... num_classes, the last for "no class"."""
     if not isinstance(label, Tensor):
-        label = torch.tensor(check_int("label", label, minimum=0), device=x.device)
+        label = torch.full((), check_int("label", label, minimum=0), device=x.device)
     if label.is_floating_point() or label.is_complex() or label.dtype == torch.bool:
         raise TypeError(f"label must hold integers, got {label.dtype}")
     if label.device != x.device:

@@ -34,7 +34,7 @@ class GaussianMixture:
             raise ValueError(f"stds must be a number or have shape [{k}], one a component, got {list(stds.shape)}")
         stds = stds.expand(k)
         if weights is None:
-            weights = [1.0] * k
+            weights = means.new_ones(k)
         weights = torch.as_tensor(weights, dtype=dtype, device=means.device)
         if weights.shape != (k,):
             raise ValueError(f"weights must have shape [{k}], one a component, got {list(weights.shape)}")

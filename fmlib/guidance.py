@@ -147,7 +147,7 @@ def _pair(name: str, c, null_name: str, null, x: Tensor, num_classes: int | None
     if null is None:
         return c, c
     if not isinstance(c, Tensor):
-        c = torch.tensor(check_int(name, c, minimum=0), device=x.device)
+        c = torch.full((), check_int(name, c, minimum=0), device=x.device)
     if c.device != x.device:
         raise ValueError(f"{name} must be on the device of x, got {name} on {c.device} and x on {x.device}")
     if c.dim() and len(c) != len(x):

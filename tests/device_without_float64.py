@@ -9,6 +9,7 @@ Like a real device it refuses to mix its tensors with those of the CPU. It borro
 from contextlib import contextmanager
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -41,6 +42,19 @@ class _Mode(TorchDispatchMode):
         return _run(func, args, kwargs or {})
 
 
+class _FromNumbers(TorchFunctionMode):
+    """torch.tensor, torch.as_tensor and tolist go past the dispatcher: here they go by the CPU."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func in (torch.tensor, torch.as_tensor) and kwargs.get("device") not in (None, "cpu"):
+            device = torch.device(kwargs.pop("device"))
+            return func(*args, **kwargs).to(device)
+        if func is torch.Tensor.tolist:
+            return func(args[0].cpu())
+        return func(*args, **kwargs)
+
+
 def _run(func, args, kwargs):
     tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
     here = [x for x in tensors if isinstance(x, OnDevice)]
@@ -63,5 +77,5 @@ def _run(func, args, kwargs):
 
 @contextmanager
 def without_float64():
-    with _Mode():
+    with _Mode(), _FromNumbers():
         yield DEVICE
