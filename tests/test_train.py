@@ -311,6 +311,7 @@ def test_a_bad_checkpoint_is_refused_and_the_one_before_used(tmp_path, capsys, s
     assert (tmp_path / "step_000012.pt.aside-1").read_bytes() == spoiled  # moved aside, not deleted
 
 
+@pytest.mark.slow
 def test_a_kill_while_writing_leaves_the_old_checkpoint(tmp_path):
     """Killed between writing and renaming; the wrong twin, killed while it writes in place, loses the checkpoint."""
     path = tmp_path / "step_000004.pt"
@@ -412,6 +413,7 @@ def test_the_command_line_says_that_it_was_stopped(tmp_path, monkeypatch, capsys
     assert "step 12 of 12 done" in (printed := capsys.readouterr().out) and "SIGTERM" not in printed
 
 
+@pytest.mark.slow
 def test_a_second_sigterm_ends_the_process(tmp_path):
     """The step that should see the first may never come, where another process hangs."""
     code = script(
@@ -458,6 +460,7 @@ def test_the_parts_of_a_batch_do_not_overlap():
     assert not torch.isin(drawn[0], drawn[1]).any() and torch.equal(drawn[0], drawn[2])
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_average_gradients(tmp_path):
     """DDP and FSDP in one job: equal weights on both ranks, whole tensors in the file, the gradient of one process."""
     code = script(
@@ -508,6 +511,7 @@ def test_two_processes_train_and_average_gradients(tmp_path):
     assert not torch.allclose(ddp[1:], fsdp[:-1], rtol=1e-3, atol=0)
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_job_and_the_next_start_resumes(tmp_path):
     code = script(
         tmp_path,
@@ -537,6 +541,7 @@ def test_a_killed_rank_ends_the_job_and_the_next_start_resumes(tmp_path):
     assert all(torch.equal(resumed["ema"][name], weight) for name, weight in whole["ema"].items())
 
 
+@pytest.mark.slow
 def test_the_gradient_check_of_the_command_line():
     status, output = python("-m", "fmlib.train", "--check-gradient", "--device", "cpu", processes=2)
     assert status == 0, output
