@@ -195,6 +195,7 @@ def test_digits_with_labels():
     assert torch.equal(digits.train_labels[nearest], label)
 
 
+@pytest.mark.slow
 def test_digit_classifier_is_trained_on_real_digits_alone():
     digits = load_digits_flow(seed=torch.initial_seed() % 1000)
     classifier = train_digit_classifier(digits)

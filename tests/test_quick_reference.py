@@ -4,6 +4,7 @@ The limits are wide: a run at the floor varies by half of it, and the recipe of 
 """
 
 import matplotlib
+import pytest
 import torch
 
 from fmlib import energy_distance, sample_moons, sampling_floor, sliced_w2
@@ -33,6 +34,7 @@ x_samples = euler_sampler(model, x0, steps=50)
 """
 
 
+@pytest.mark.slow
 def test_section_8_runs_and_samples_well_from_both_models():
     """Raw model and EMA; as printed the quick reference's own code gave 0.03 and 0.5, untrained 0.6."""
     scope = {"torch": torch}
@@ -46,6 +48,7 @@ def test_section_8_runs_and_samples_well_from_both_models():
     assert raw < 0.02 and ema < 0.02 and untrained > 0.4
 
 
+@pytest.mark.slow
 def test_the_default_recipe_reaches_three_floors():
     from fmlib import VectorFieldMLP, heun_sampler, rectified_flow_path, train_flow_matching
     from fmlib.data import MoonDataset
