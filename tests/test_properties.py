@@ -348,6 +348,7 @@ def test_log_likelihood_of_a_linear_flow(d, path):
     torch.testing.assert_close(images, expected, rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_hutchinson_is_unbiased_where_it_scatters():
     A = torch.tensor([[0.4, 0.9], [-0.3, 0.2]], dtype=torch.float64)
     model = lambda t, x: x @ A.T

@@ -227,6 +227,8 @@ def test_the_server_is_as_the_lessons_need_it_and_the_readers_settings_still_hol
     settings = home / ".jupyter" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "themes.jupyterlab-settings").write_text('{"theme": "JupyterLab Dark"}')
+    (home / ".jupyter" / "custom").mkdir()
+    (home / ".jupyter" / "custom" / "custom.css").write_text("/* my own */")
     (home / ".jupyter" / "labconfig").mkdir()
     (home / ".jupyter" / "labconfig" / "default_setting_overrides.json").write_text(
         '{"@jupyterlab/docmanager-extension:plugin": {"autosaveInterval": 33}, '
@@ -260,7 +262,8 @@ def test_the_server_is_as_the_lessons_need_it_and_the_readers_settings_still_hol
         assert setting("@jupyterlab/filebrowser-extension:browser", "showFileSizeColumn") is True  # the reader's
         assert setting("@jupyterlab/docmanager-extension:plugin", "autosaveInterval") == 33
         assert setting("@jupyterlab/apputils-extension:themes", "theme") == "JupyterLab Dark"
-        assert b"max-width" in lab.ask("/custom/custom.css")
+        style = lab.ask("/custom/custom.css")
+        assert 0 < style.find(b"max-width") < style.find(b"/* my own */")
         page = json.loads(re.search(rb'jupyter-config-data"[^>]*>(.*?)</script>', lab.ask("/lab"))[1])
         assert page["news"] == {"disabled": True} and page["buildCheck"] is False
         for wrong in ("", "wrong"):  # the twin of the right token

@@ -14,8 +14,15 @@ from traitlets import default
 
 class Server(ServerApp):
     @default("static_custom_path")
-    def _custom(self) -> list[str]:
-        return [str(Path(__file__).parent / "custom"), str(Path(self.config_dir) / "custom")]
+    def _style(self) -> list[str]:
+        """A folder with one style sheet: ours, then the reader's own, which wins."""
+        theirs = Path(self.config_dir) / "custom"
+        both = Path(self.runtime_dir) / "custom"
+        both.mkdir(exist_ok=True)
+        sheets = [folder / "custom.css" for folder in (Path(__file__).parent / "custom", theirs)]
+        text = "\n".join(sheet.read_text("utf-8") for sheet in sheets if sheet.exists())
+        (both / "custom.css").write_text(text, "utf-8")
+        return [str(both), str(theirs)]
 
     def _data_dir_default(self) -> str:
         return jupyter_data_dir()  # read only: Jupyter's own version creates it
