@@ -65,11 +65,11 @@ class Normaliser(_Single):
 
     def normalise(self, x: Tensor) -> Tensor:
         """x [B, ...] in the units of the data -> z [B, ...]."""
-        return (self._check("x", x) - self.mean) / self.scale
+        return ((self._check("x", x) - self.mean) / self.scale).to(x.dtype)
 
     def restore(self, z: Tensor) -> Tensor:
         """The inverse of `normalise`: samples z [B, ...] of the flow -> x in the units of the data."""
-        return self._check("z", z) * self.scale + self.mean
+        return (self._check("z", z) * self.scale + self.mean).to(z.dtype)
 
     def _check(self, name: str, x: Tensor) -> Tensor:
         check_tensor(name, x)

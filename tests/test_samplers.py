@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from device_without_float64 import without_float64
 from scipy.integrate import solve_ivp
 
 from fmlib import (
@@ -18,6 +19,7 @@ from fmlib import (
     edm_grid,
     energy_distance,
     euler_sampler,
+    guided,
     heun_sampler,
     log_likelihood,
     midpoint_sampler,
@@ -29,6 +31,7 @@ from fmlib import (
     three_gaussians,
     train_flow_matching,
     uniform_grid,
+    ve_path,
     vp_cosine_path,
     vp_linear_path,
 )
@@ -305,3 +308,163 @@ def test_ode_and_sde_of_one_trained_model_agree():
     assert abs(energy_distance(ode, sde)) < 5 * floor.scatter + 0.003
     untrained = rk4_sampler(VectorFieldMLP(2, 64), torch.randn(3000, 2), steps=40)
     assert energy_distance(untrained, sde) > 0.1
+
+
+# --- what users of such libraries run into
+
+
+RF = rectified_flow_path()
+EVERY = {
+    **{s.__name__: s for s in ORDERS},
+    "ddim": lambda *a, **kw: ddim_sampler(*a, path=RF, **kw),
+    "sde": lambda *a, **kw: sde_sampler(*a, path=RF, generator=torch.Generator().manual_seed(0), **kw),
+    "dopri5": dopri5_sampler,
+    "likelihood": lambda *a, **kw: log_likelihood(*a, path=RF, **kw),
+}
+EACH = pytest.mark.parametrize("sampler", EVERY.values(), ids=EVERY)
+
+
+@EACH
+def test_a_model_sees_the_whole_batch_always(sampler):
+    """A closure over B rows, a BatchNorm in both modes, labels under guidance: no probe with part of the batch."""
+    x0, rows, seen = torch.randn(3, 2), torch.tensor([[0.5], [1.0], [2.0]]), set()
+
+    def closure(t, x):
+        seen.add((len(t), len(x)))
+        return -rows * x
+
+    whole = sampler(closure, x0, steps=5)
+    assert seen == {(3, 3)}
+    # The wrong twin: the rows in another order are other conditions.
+    assert not torch.allclose(whole, sampler(lambda t, x: -rows.flip(0) * x, x0, steps=5))
+    net = VectorFieldMLP(2, 8, num_classes=3)
+    field = guided(net, torch.tensor([0, 1, 2]), 2.0)
+    assert sampler(field, x0, steps=3).shape == whole.shape
+    norm = torch.nn.BatchNorm1d(2)
+    for mode in (True, False):
+        norm.train(mode)
+        assert bool(sampler(lambda t, x: norm(x), x0, steps=3).isfinite().all())
+
+
+@EACH
+def test_conditions_reach_every_call(sampler):
+    seen = []
+
+    def model(t, x, scale, mask=None, note=None):
+        seen.append((scale is SCALE, mask is MASK, note))
+        return scale[:, None] * x * (1 if mask is None else mask)
+
+    SCALE, MASK = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([[1.0, 0.0]])
+    x0 = torch.randn(3, 2)
+    got = sampler(model, x0, steps=4, scale=SCALE, mask=MASK, note="as it is")
+    assert set(seen) == {(True, True, "as it is")}
+    torch.testing.assert_close(got, sampler(lambda t, x: SCALE[:, None] * x * MASK, x0, steps=4))
+    assert not torch.allclose(got, sampler(model, x0, steps=4, scale=SCALE))  # a condition that got lost
+    with pytest.raises(TypeError, match="unexpected keyword argument 'mas'"):
+        sampler(model, x0, steps=4, scale=SCALE, mas=MASK)
+    assert CountCalls(model)(torch.zeros(3), x0, scale=SCALE).shape == x0.shape
+
+
+@EACH
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_an_output_in_another_precision_is_cast(sampler, dtype):
+    x0 = torch.randn(3, 2)
+    got = sampler(lambda t, x: -x.to(dtype), x0, steps=4)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, sampler(lambda t, x: -x, x0, steps=4), rtol=0.02, atol=0.02)
+    net = VectorFieldMLP(2, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert net(torch.zeros(3), x0).dtype == torch.bfloat16 and sampler(net, x0, steps=4).dtype == torch.float32
+
+
+@EACH
+def test_inference_mode_and_no_grad(sampler):
+    net, x0 = VectorFieldMLP(2, 8), torch.randn(3, 2)
+    plain = sampler(net, x0, steps=4)
+    with torch.no_grad():
+        assert torch.equal(sampler(net, x0, steps=4), plain)
+    with torch.inference_mode():
+        assert torch.equal(sampler(net, x0.clone(), steps=4), plain)
+        with pytest.raises(ValueError, match="must not change x in place|must be differentiable"):
+            sampler(lambda t, x: x.detach().mul_(0.5), x0.clone(), steps=4)
+
+
+def test_a_likelihood_without_a_gradient_is_named():
+    with pytest.raises(ValueError, match="must be differentiable in x, got an output without a gradient"):
+        log_likelihood(lambda t, x: x.detach(), torch.zeros(3, 2), path=RF)
+    # A field of t alone moves everything and stretches nothing: its divergence is 0.
+    shift = torch.nn.Parameter(torch.ones(2))
+    got = log_likelihood(lambda t, x: shift.expand_as(x), torch.ones(3, 2), path=RF)
+    torch.testing.assert_close(got, torch.full((3,), -math.log(2 * math.pi)))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_does_not_pile_up(dtype):
+    """The error of 50 and of 400 steps is that of the model's rounding; a state in half loses ever more."""
+    mixture, torch_x0 = three_gaussians(), torch.randn(300, 2).to(dtype)
+    seen = set()
+
+    def model(t, x):
+        seen.add((t.dtype, x.dtype))
+        return mixture.velocity(RF, t, x)
+
+    exact = lambda t, x: mixture.velocity(RF, t, x)
+    for steps in (50, 400):
+        truth = euler_sampler(exact, torch_x0.double(), steps=steps)
+        got = euler_sampler(model, torch_x0, steps=steps)
+        assert got.dtype == dtype and seen == {(dtype, dtype)}
+        error = (got.double() - truth).norm(dim=1).median()
+        rounding = (truth.to(dtype).double() - truth).norm(dim=1).median()
+        assert error < 8 * rounding
+    x = torch_x0  # the wrong twin: the state itself in half precision
+    for i in range(400):
+        x = x + model(torch.tensor(i / 400, dtype=dtype).expand(300), x) / 400
+    assert (x.double() - truth).norm(dim=1).median() > 2 * error
+
+
+@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.2, 0.7)])
+def test_a_run_backwards_meets_the_same_times(name, low, high):
+    def times(t_start, t_end):
+        seen = []
+        euler_sampler(lambda t, x: seen.append(t[0].item()) or x, X.double(), 6, t_start, t_end, grid=GRIDS[name])
+        return [*seen, t_end]
+
+    forwards, backwards = times(low, high), times(high, low)
+    assert backwards == forwards[::-1] and forwards[0] == low and forwards[-1] == high
+    mirrored = [low + high - t for t in forwards]  # the wrong twin: what a shifted grid was
+    assert (name in ("uniform", "cosine")) == (pytest.approx(mirrored[::-1]) == forwards)
+
+
+def test_edm_keeps_to_the_noise_that_the_path_has():
+    path = ve_path()
+    t = edm_grid(path)(18)
+    ramp = torch.linspace(0, 1, 19, dtype=torch.float64)
+    torch.testing.assert_close(path.sigma(t), (50 ** (1 / 7) + ramp * (0.01 ** (1 / 7) - 50 ** (1 / 7))) ** 7)
+    wider = ve_path(0.001, 100.0)  # a path that has all of EDM's noise keeps EDM's numbers
+    assert wider.sigma(edm_grid(wider)(18))[1] < 80
+    with pytest.raises(ValueError, match="must overlap with the path ve, whose sigma / alpha falls from 5 to 0.1, got"):
+        edm_grid(ve_path(0.1, 5.0), 0.001, 0.05)
+
+
+@pytest.mark.parametrize("sampler", [*ORDERS, dopri5_sampler], ids=lambda s: s.__name__)
+def test_gradients_through_a_sampler(sampler):
+    """dx/dt = a x: the end is exp(a) x0, its derivative in a the same, in x0 exp(a)."""
+    a, x0 = torch.tensor(0.5, dtype=torch.float64, requires_grad=True), torch.ones(2, 1, dtype=torch.float64)
+    x0.requires_grad_()
+    end = sampler(lambda t, x, a: a * x, x0, steps=400, grad=True, a=a)
+    of_a, of_x0 = torch.autograd.grad(end.sum(), (a, x0))
+    rate = {"rtol": 2e-3, "atol": 1e-6}
+    torch.testing.assert_close(of_a, 2 * a.detach().exp(), **rate)
+    torch.testing.assert_close(of_x0, a.detach().exp().expand(2, 1), **rate)
+    assert not sampler(lambda t, x: a * x, x0, steps=4).requires_grad  # as ever, unless it is asked for
+
+
+def test_without_double_precision_on_the_device():
+    x0 = torch.randn(4, 2)
+    plain = {n: s(lambda t, x: -x, x0, steps=4) for n, s in EVERY.items() if n != "sde"}
+    with without_float64() as device:
+        for n, expected in plain.items():
+            torch.testing.assert_close(EVERY[n](lambda t, x: -x, x0.to(device), steps=4).cpu(), expected)
+        with pytest.raises(TypeError, match="float64"):  # what a clock in double precision would do
+            torch.linspace(0, 1, 5, dtype=torch.float64).to(device)
