@@ -70,6 +70,7 @@ def test_the_published_data_have_the_published_flaws():
     assert torch.allclose(difference[:, 0], difference[:, 1], atol=1e-5) and difference.abs().max() < 0.6 + 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", c2ot.COUPLINGS)
 def test_a_short_run_of_the_published_table(method):
     """500 steps and 500 points: one Euler step of FM collapses towards the mean, that of OT does not."""

@@ -113,6 +113,7 @@ def test_stratified_times_do_not_follow_the_order_of_the_batch():
     assert rank_correlation(t) < 4.5 / n**0.5 < 0.99 < rank_correlation(t.sort().values)
 
 
+@pytest.mark.slow
 def test_a_sorted_batch_trains_as_well_as_a_shuffled_one():
     """All moons with the smaller x first: the times must still be independent of the data."""
     moons, errors = moons_mixture(), {}
