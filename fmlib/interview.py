@@ -115,7 +115,7 @@ def _now(now: datetime | None) -> datetime:
 
 
 def choose(state: dict, topic: int | None = None, level: str | None = None, last: str = "", now=None) -> Question:
-    """The question to ask now: what is due, longest first; then new ones, what everybody asks first; then the next due.
+    """The question to ask now: what is due, longest first; then new ones, what to learn first; then the next due.
 
     state: of `Results.read`. topic: a lesson's number; None for all. last: the id that was asked before; it is not
     asked again while there is another.
@@ -247,7 +247,7 @@ class MockInterview(WithStill, widgets.VBox):
             self._say(warning, "The bank has no question of this level on this topic. Choose another.")
             return
         q = self.question
-        must = ", asked almost everywhere" if q.must else ""
+        must = ", learn it first" if q.must else ""
         self.front.outputs = _markdown(f"### {q.ask}\n\n*{topic_name(q.lesson)} · {q.level}{must}*")
         self.text.value, self.text.disabled, self.reveal_button.disabled = "", False, False
         self.back.outputs = ()

@@ -36,7 +36,8 @@ class Panel:
 
     particles: [F, P, 2], positions at the player's F times; None if by_steps is given.
     by_steps:  {N: [M, P', 2]}, one trajectory for each value N of the second slider, on M equally spaced times from
-               the first to the last. With `particles` too, those are drawn thinly behind (an exact solution).
+               the first to the last. With `particles` too, those are drawn behind as the exact solution, in black
+               (white on dark), and these in green.
     density:   [G, H, W] >= 0 or [H, W], shade over the limits at G equally spaced times; row 0 is the bottom.
     field:     [G, R, C, 2], arrows on a grid of R x C cells over the limits at G equally spaced times; drawn with
                lengths that grow as the square root of the speed.
@@ -475,14 +476,16 @@ def _draw_still(ax, panel: Panel, ts: np.ndarray, t: float, steps: int | None, l
         y = limits[2] + (np.arange(rows) + 0.5) * (limits[3] - limits[2]) / rows
         u = frame(panel.field)
         ax.quiver(x, y, u[..., 0], u[..., 1], color=COLORS["path"], scale=columns, width=0.006, pivot="mid")
+    trail = COLORS["exact"]
     if panel.by_steps:
         track = panel.by_steps[steps]
         times = np.linspace(ts[0], ts[-1], len(track))
         if panel.particles is not None:
-            _still_trails(ax, panel.particles, ts, t, panel.trails, COLORS["path"], 0.8)
+            _still_trails(ax, panel.particles, ts, t, panel.trails, COLORS["exact"], 0.6)
+            trail = COLORS["model"]
     else:
         track, times = panel.particles, ts
-    _still_trails(ax, track, times, t, panel.trails, COLORS["exact"], 0.6)
+    _still_trails(ax, track, times, t, panel.trails, trail, 0.6)
     here = _at(track, times, t)
     color = COLORS[panel.color] if panel.color else BLEND(progress)
     ax.scatter(here[:, 0], here[:, 1], s=2.5, color=[color], linewidths=0, alpha=0.8)

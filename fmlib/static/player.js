@@ -26,6 +26,7 @@ const CSS = `
 
 const NOISE = [0, 114, 178];
 const DATA = [230, 159, 0];
+const MODEL = "#009E73";
 const HOVER_RADIUS = 14; // CSS pixels
 
 // From noise blue over the page's ink to data orange.
@@ -159,8 +160,10 @@ class Panel {
     if (this.field) this.drawField(c, state.t, style);
     const chosen = this.bySteps.size ? this.bySteps.get(state.steps) : null;
     this.track = chosen || this.base;
-    if (chosen && this.base) this.drawTrails(c, this.base, state.t, style.faint, 1, 0.9);
-    this.drawTrails(c, this.track, state.t, style.ink, 1.2, 0.55);
+    if (chosen && this.base) {
+      this.drawTrails(c, this.base, state.t, style.ink, 1, 0.8); // exact
+      this.drawTrails(c, this.track, state.t, MODEL, 1.6, 0.85); // what a solver or a network makes of it
+    } else this.drawTrails(c, this.track, state.t, style.ink, 1.2, 0.55);
     this.drawDots(c, this.track, state, style);
     if (state.hover >= 0 && state.hover < this.track.particles) this.drawHover(c, state, style);
   }

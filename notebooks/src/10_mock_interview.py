@@ -6,7 +6,7 @@
 # **You will be able to**
 #
 # 1. answer the screening questions in 30 seconds each;
-# 2. derive on a blank sheet what everybody asks for;
+# 2. derive on a blank sheet what you should know first;
 # 3. write the loss, a sampler, a conversion, reflow and guidance from a blank cell;
 # 4. come back in a week and find exactly what you forgot.
 #
