@@ -90,6 +90,18 @@ def test_ends_are_finite_or_named(path, source, target, t):
             torch.testing.assert_close(got, exact[target], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("source", "target"), DIRECTIONS)
+def test_half_precision_is_computed_in_single_and_a_value_of_autocast_taken(path, source, target):
+    t, xt = points(path, dtype=torch.float32)
+    value = oracle(path, t, xt)[source].bfloat16()
+    got = convert(source, target)(path, t, xt, value)  # xt in single, the model's answer in half
+    assert got.dtype == torch.float32 and torch.equal(got, convert(source, target)(path, t, xt, value.float()))
+    half = convert(source, target)(path, t, xt.bfloat16(), value)
+    whole = convert(source, target)(path, t, xt.bfloat16().float(), value.float())
+    assert half.dtype == torch.bfloat16 and torch.equal(half, whole.bfloat16())
+    assert not torch.equal(convert(source, target)(path, t.bfloat16(), xt, value), got)  # t with too few digits
+
+
 def test_images_and_errors():
     path, x = rectified_flow_path(), torch.randn(3, 1, 8, 8)
     t = torch.tensor([0.2, 0.5, 0.8])

@@ -93,6 +93,22 @@ def test_finite_at_both_ends_and_far_away(path, dtype):
             assert value.dtype == dtype and torch.isfinite(value).all(), name
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_single(path, half):
+    """Exactly the rounded answer of float32, close to the data too, where half precision has no digits left for t."""
+    mixture, t = three_gaussians(), torch.linspace(0.9, 0.9995, 50)
+    x = points(path, mixture, t.double(), 50).to(half)
+    for name in ("log_prob", "score", "velocity", "posterior_mean_x1", "posterior_mean_x0", "posterior_var"):
+        method = getattr(mixture, name)
+        got = method(path, t, x)
+        assert got.dtype == half and torch.equal(got, method(path, t, x.float()).to(half))
+    if path.name != "ve":  # the wrong twin: t itself in half precision
+        assert not torch.equal(mixture.posterior_var(path, t.to(half), x), mixture.posterior_var(path, t, x))
+    own = GaussianMixture(torch.zeros(2, 2, dtype=half), [0.1, 0.2], [0.1, 0.9])
+    assert own.sample(5).dtype == half and own.weights.tolist() == pytest.approx([0.1, 0.9], rel=1e-6)
+    assert EmpiricalDistribution(torch.randn(3000, 2).to(half)).weights.sum().item() == pytest.approx(1, rel=1e-5)
+
+
 def test_density_integrates_to_one_in_one_dimension(path):
     mixture = GaussianMixture(torch.tensor([[-1.0], [2.0]], dtype=torch.float64), torch.tensor([0.3, 0.7]))
     half = 10 * (1 + path.prior_std)

@@ -103,6 +103,15 @@ def test_any_shape_and_scalar_t(path):
     assert path.target_ut(t, x0, x1).shape == x0.shape
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_single(path, half):
+    (x0, x1), t = torch.randn(2, 50, 3).to(half), torch.linspace(0.9, 0.9995, 50)
+    for method in (path.sample_xt, path.target_ut):
+        got = method(t, x0, x1)
+        assert got.dtype == half and torch.equal(got, method(t, x0.float(), x1.float()).to(half))
+    assert not torch.equal(path.sample_xt(t.to(half), x0, x1), path.sample_xt(t, x0, x1))  # t with too few digits
+
+
 X = torch.zeros(4, 2)
 
 
