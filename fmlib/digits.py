@@ -92,6 +92,8 @@ class DigitClassifier(nn.Module):
         return (self.predict(x) == label).sum().item() / len(x)
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def train_digit_classifier(digits: Digits, steps: int = 800, batch: int = 64) -> DigitClassifier:
     """Train on `digits.train` alone, dequantised and slightly turned, scaled and moved. About 5 s on one core.
 
@@ -107,6 +109,7 @@ def train_digit_classifier(digits: Digits, steps: int = 800, batch: int = 64) ->
         loss.backward()
         optimizer.step()
         scheduler.step()
+        torch.clear_autocast_cache()  # as in `train_flow_matching`
     return classifier.eval().requires_grad_(False)
 
 

@@ -185,8 +185,6 @@ REFUSED = {
     },
     ("sampling_floor", "batch_of_1"): (ValueError, "n must be an integer of at least 2, got 1", PAIR),
     ("estimate", "batch_of_1"): (ValueError, "number of values must be .* at least 2, got 1", "one has no scatter"),
-    ("train_digit_classifier", "inference_mode"): (RuntimeError, "does not require grad", "it trains"),
-    ("train_flow_matching", "inference_mode"): (RuntimeError, "inference", "it trains"),
     ("train_flow_matching", "no_float64"): (RuntimeError, "fused=True", "the stand-in's name is not MPS"),
 }
 

@@ -1,5 +1,6 @@
 """Training as people write it: batches with conditions, other dtypes, wrappers, devices, data of any scale."""
 
+import contextlib
 import warnings
 
 import pytest
@@ -413,6 +414,18 @@ def test_training_inside_autograd_modes_and_autocast(mode, dtype):
         heun_sampler(model, torch.randn(5, 2, dtype=dtype), 3)
     assert sum(history.losses[-20:]) < 0.8 * sum(history.losses[:20]) and torch.is_grad_enabled() is before
     assert all(p.dtype == dtype for p in model.parameters())
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)])
+def test_the_judge_of_digits_trains_in_every_mode(mode):
+    """It agrees with the one that was trained outside; under autocast the untrained one stayed."""
+    digits, agreements = load_digits_flow(), []
+    for inside in (contextlib.nullcontext, mode):
+        torch.manual_seed(0)
+        with inside():
+            judge = train_digit_classifier(digits, 60)
+        agreements.append(judge.agreement(digits.test, digits.test_labels))
+    assert agreements[1] == pytest.approx(agreements[0], abs=0.1) and agreements[0] > 0.5
 
 
 def test_a_model_made_under_inference_mode_is_named():
