@@ -5,7 +5,7 @@ When a question comes back is decided by FSRS, an open model of forgetting, in t
 
 import html
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -19,6 +19,7 @@ from fmlib.files import set_aside, write_atomically
 
 FORMAT = "fmlib.interview 1"
 RATINGS = {"Missed": Rating.Again, "Hard": Rating.Hard, "Good": Rating.Good, "Easy": Rating.Easy}
+ALL = "all"  # an ipywidgets menu whose value is None looks empty
 SLEEPING = (
     "The interview asks here when the notebook runs: run this cell. Without a kernel, use the folded cards below."
 )
@@ -111,7 +112,7 @@ class Results:
 
 
 def _now(now: datetime | None) -> datetime:
-    return now or datetime.now(timezone.utc)
+    return now or datetime.now(UTC)
 
 
 def choose(state: dict, topic: int | None = None, level: str | None = None, last: str = "", now=None) -> Question:
@@ -184,10 +185,10 @@ class MockInterview(WithStill, widgets.VBox):
         self.ask()
 
     def _build(self, model_id: str) -> None:
-        topics = [("all topics", None), *((topic_name(n), n) for n in sorted({q.lesson for q in questions().values()}))]
+        topics = [("all topics", ALL), *((topic_name(n), n) for n in sorted({q.lesson for q in questions().values()}))]
         self.topic = widgets.Dropdown(options=topics, description="topic", layout={"width": "270px"})
         self.level = widgets.Dropdown(
-            options=[("all levels", None), *((level, level) for level in LEVELS)],
+            options=[("all levels", ALL), *((level, level) for level in LEVELS)],
             description="level",
             layout={"width": "230px"},
         )
@@ -242,7 +243,7 @@ class MockInterview(WithStill, widgets.VBox):
         state, warning = self._state()
         last = self.question.id if self.question else ""
         try:
-            self.question = questions()[name] if name else choose(state, self.topic.value, self.level.value, last)
+            self.question = questions()[name] if name else choose(state, *self._wishes(), last)
         except ValueError:
             self._say(warning, "The bank has no question of this level on this topic. Choose another.")
             return
@@ -262,6 +263,10 @@ class MockInterview(WithStill, widgets.VBox):
                 note = "You have answered this one before; it is due again."
         self._say(warning, note)
         self._count(state)
+
+    def _wishes(self) -> list:
+        """The chosen topic and level, None for all."""
+        return [None if box.value == ALL else box.value for box in (self.topic, self.level)]
 
     def reveal(self) -> None:
         """Show the card's back, once something was answered; the answer is kept."""

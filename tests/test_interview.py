@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from fmlib import interview
 from fmlib.bank import LESSONS, questions
 from fmlib.interview import FORMAT, MockInterview, Results, ResultsError, choose, progress_table, when
 
-NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
 FIRST, SECOND = list(questions())[:2]
 
 
@@ -196,6 +196,10 @@ def test_it_follows_up(results):
 
 def test_it_asks_by_topic_and_level(results):
     widget = MockInterview(results.path)
+    assert (widget.topic.label, widget.level.label) == ("all topics", "all levels")  # with None as value: empty
+    widget.topic.value = 3
+    widget.topic.label = "all topics"
+    assert widget.topic.index == 0 and widget._wishes() == [None, None]
     widget.topic.value, widget.level.value = 5, "on-site"
     assert (widget.question.lesson, widget.question.level) == (5, "on-site")
     seen = {widget.question.id}

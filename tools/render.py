@@ -89,10 +89,11 @@ def placeholders(notebook) -> dict:
         data = output.get("data", {})
         model_id = data.get(WIDGET_VIEW, {}).get("model_id", "")
         if model_id.startswith("fm-"):
-            value = f"<p><em>{ASLEEP}</em></p>"
             if "image/png" in data:
                 about = output.metadata["image/png"]
-                value = _small(data["image/png"], about["alt"], about["width"]) + value
+                value = _small(data["image/png"], about["alt"], about["width"]) + f"<p><em>{ASLEEP}</em></p>"
+            else:
+                value = f"<p><em>{html.escape(data['text/plain'])}</em></p>"
             state[model_id] = {
                 "model_module": "@jupyter-widgets/controls",
                 "model_module_version": "2.0.0",

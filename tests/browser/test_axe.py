@@ -93,7 +93,7 @@ def test_the_widgets_in_jupyterlab(page, tmp_path, theme):
         page.wait_for_selector(".fm-player canvas")
         page.wait_for_selector(".fm-answer textarea")
         page.wait_for_timeout(1000)
-        for ours in (".fm-player", ".fm-answer"):
+        for ours in (".fm-answer", ".fm-player"):
             page.locator(ours).first.scroll_into_view_if_needed()
             assert violations(page, ours) == []
         page.add_style_tag(content=".fm-player label { color: #999 !important; background: #888 !important }")
