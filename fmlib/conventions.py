@@ -62,7 +62,7 @@ CONVENTIONS = {
         Convention("Lipman et al. 2023", 0, "x_0", "x_1", "section 4.1", x_first=True, sigma_min=1e-4),
         Convention("Liu et al. 2022", 0, "X_0", "X_1", "equation 1", x_first=True),
         Convention("Tong et al. 2024", 0, "x_0", "x_1", "section 3, with σ = 0"),
-        Convention("SD3", 1, r"\epsilon", "x_0", "Esser et al. 2024, section 2", x_first=True),
+        Convention("SD3", 1, r"\epsilon", "x_0", "Esser et al. 2024, section 3", x_first=True),
         Convention("FLUX", 1, r"\epsilon", "x_0", "official code: samples from 1 to 0", x_first=True),
         Convention(
             "diffusers",
