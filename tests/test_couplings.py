@@ -64,6 +64,7 @@ def test_minibatch_ot_within_classes():
         minibatch_ot(x0, x1, label[1:])
 
 
+@pytest.mark.slow
 def test_sampled_pairs_train_between_two_distributions():
     """From moons to eight Gaussians: the noise need not be normal."""
     torch.manual_seed(0)

@@ -52,6 +52,7 @@ def slope(steps, errors):
 STEPS = {euler_sampler: [128, 256, 512], rk4_sampler: [64, 128, 256]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ORDERS, ids=lambda s: s.__name__)
 def test_global_order(path, sampler):
     v, x0 = field(path), path.prior_std * torch.randn(80, 2, dtype=torch.float64)
@@ -243,6 +244,7 @@ def test_sde_without_noise_is_euler(path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.3, 1.0])
 @pytest.mark.parametrize("make", [rectified_flow_path, vp_cosine_path, vp_linear_path])
 def test_sde_has_the_densities_of_the_ode(make, noise):
@@ -298,6 +300,7 @@ def test_images_go_through_every_sampler():
     assert log_likelihood(model, x, steps=5, path=rf).shape == (2,)
 
 
+@pytest.mark.slow
 def test_ode_and_sde_of_one_trained_model_agree():
     path, mixture = rectified_flow_path(), three_gaussians()
     batches = SampledBatches(lambda n: mixture.sample(n).float(), batch=256, total=800)

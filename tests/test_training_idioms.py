@@ -416,6 +416,7 @@ def test_training_inside_autograd_modes_and_autocast(mode, dtype):
     assert all(p.dtype == dtype for p in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)])
 def test_the_judge_of_digits_trains_in_every_mode(mode):
     """It agrees with the one that was trained outside; under autocast the untrained one stayed."""

@@ -22,7 +22,7 @@ def seeded():
     """The browser tests need no seed, and no torch in the test process."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
     if CHROMIUM is None:
         pytest.skip("no Chromium found: install it (Debian: apt-get install chromium), or set CHROMIUM to its path")
@@ -47,7 +47,7 @@ def page(browser):
     context.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(browser, tmp_path_factory):
     """The address of a notebook in a running JupyterLab over a copy of the lessons, with {} for its name."""
     folder = tmp_path_factory.mktemp("lab")

@@ -28,7 +28,7 @@ def violations(page, inside=None) -> list[str]:
     return [f"{v['id']} × {len(v['nodes'])}: {v['nodes'][0]['html'][:200]}" for v in found]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def whole_site(tmp_path_factory):
     """All pages, built once: every lesson is executed."""
     folder = tmp_path_factory.mktemp("whole_site")

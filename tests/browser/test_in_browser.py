@@ -200,7 +200,7 @@ def test_first_lesson_survives_rough_handling(page, lab, record_property):
     assert page.errors == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(browser, tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     subprocess.run(

@@ -199,7 +199,7 @@ def test_make_lab_brings_the_first_lesson_and_ctrl_c_ends_it(desk, tmp_path_fact
             terminal.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def plain(browser, tmp_path_factory):
     """JupyterLab without the project's settings."""
     folder = tmp_path_factory.mktemp("plain")
