@@ -232,10 +232,13 @@ show(
 #
 # > **Predict, then run (2).** As the scale grows, what happens to the judge's agreement, to the distance to real digits, and to the kinds of digits that are missing?
 #
-# For each scale we draw as many digits as there are training digits, with the same labels, three times over. The number after ± says how much the mean of the three changes from one draw of noise to the next; for the agreement, which can read 100 % by chance, it is the binomial error of its share. Fréchet distances compare mean and covariance with the **held-out** digits; their floor is real training digits against held-out ones. `missed` is the mean distance from a held-out digit to the nearest *generated* one, relative to the nearest training digit: it grows when kinds of digits are missing. `copied` turns it around: from a generated digit to the nearest training digit, relative to that of held-out digits. Far below 1 would mean copies.
+# For each scale we draw as many digits as there are training digits, with the same labels, three times over. The number after ± says how much the mean of the three changes from one draw of noise to the next; for the agreement, which can read 100 % by chance, it is the binomial error of its share. Fréchet distances compare mean and covariance with the **held-out** digits; their floor is real training digits against held-out ones. `missed` is the mean distance from a held-out digit to the nearest *generated* one, relative to the nearest training digit: it grows when kinds of digits are missing. `copied` turns it around: from a generated digit to the nearest training digit, relative to that of held-out digits. Far below 1 would mean copies. (A few copies among many samples hide in a mean; the small quantiles of the same distance show them.)
 
 # %%
 train, test = dequantise(digits.train), dequantise(digits.test)
+test_features = judge.features(test)
+floor_pixels, floor_features = frechet_distance(train, test), frechet_distance(judge.features(train), test_features)
+real_to_train = nearest_distance(test, train)
 
 
 def score(x):
@@ -243,11 +246,10 @@ def score(x):
     return torch.tensor(
         [
             judge.agreement(x, digits.train_labels),
-            frechet_distance(x, test) / frechet_distance(train, test),
-            frechet_distance(judge.features(x), judge.features(test))
-            / frechet_distance(judge.features(train), judge.features(test)),
-            nearest_distance(test, x) / nearest_distance(test, train),
-            nearest_distance(x, train) / nearest_distance(test, train),
+            frechet_distance(x, test) / floor_pixels,
+            frechet_distance(judge.features(x), test_features) / floor_features,
+            nearest_distance(test, x) / real_to_train,
+            nearest_distance(x, train) / real_to_train,
         ]
     )
 
@@ -269,7 +271,7 @@ def row(draws):
 columns = ("agreement", "Fréchet px / floor", "features / floor", "missed", "copied")
 print(f"{'':14}" + "".join(f"{c:>20}" for c in columns))
 table = {}
-for s in (0.0, 1.0, 1.1, 1.2, 1.5, 2.0, 3.0, 5.0):
+for s in (0.0, 1.0, 1.1, 1.5, 2.0, 3.0, 5.0):
     draws = torch.stack([score(draw(model, s, seed)) for seed in (3, 4, 5)])
     table[s] = draws.mean(0)
     print(f"s = {s:<10}" + row(draws))
