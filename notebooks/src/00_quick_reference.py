@@ -9,7 +9,7 @@
 # 2. fix the convention in your first sentence, and translate it to the papers that use another;
 # 3. find the lesson that proves each statement.
 #
-# *Before:* calculus, probability (mean, Gaussian) and a little PyTorch. Much on this page is explained only later; on a first reading skip what you do not understand. *Time:* 10 minutes to read, about 10 seconds to run. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
+# *Before:* calculus, probability (mean, Gaussian) and a little PyTorch. Much on this page is explained only later; on a first reading skip what you do not understand. *Time:* 10 minutes to read, about 20 seconds to run. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
 from importlib.util import find_spec

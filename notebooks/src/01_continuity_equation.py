@@ -10,7 +10,7 @@
 # 3. say which changes of $u_t$ keep the densities $p_t$ and which do not – the usual answer is wrong;
 # 4. write a diffusion SDE with the same $p_t$, with the right sign.
 #
-# *Before:* lesson 00; partial derivatives and the divergence. *Time:* 20 minutes to read, about 20 seconds to run. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
+# *Before:* lesson 00; partial derivatives and the divergence. *Time:* 30 minutes to read, about 30 seconds to run; 15 more for 2 exercises and 5 cards. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
 
 # %%
 import math

@@ -10,7 +10,7 @@
 # 3. choose a moving average of the weights, a time embedding and a distribution of $t$, and say what each choice changes;
 # 4. judge a generative model by a distance together with its sampling floor.
 #
-# *Before:* you have written a training loop in PyTorch, and know that an ODE $\dot x = v(t, x)$ moves points. *Time:* 20 minutes to read, about 25 seconds to run. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
+# *Before:* you have written a training loop in PyTorch, and know that an ODE $\dot x = v(t, x)$ moves points. *Time:* 35 minutes to read, about 65 seconds to run; 15 more for 2 exercises and 5 cards. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
 
 # %%
 import time

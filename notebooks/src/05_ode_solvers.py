@@ -10,7 +10,7 @@
 # 3. choose a solver for a given number of model calls (NFE), a time grid, and tolerances;
 # 4. say when a better solver no longer helps: below the error of the network.
 #
-# *Before:* lessons 00 and 03. *Time:* 20 minutes to read, about 20 seconds to run. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
+# *Before:* lessons 00 and 03. *Time:* 25 minutes to read, about 45 seconds to run; 15 more for 2 exercises and 5 cards. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
 
 # %%
 import math

@@ -10,7 +10,7 @@
 # 3. write the SDE of the rectified flow, which is often said not to exist;
 # 4. name the case in which conversion to a score is really wrong.
 #
-# *Before:* lessons 01 and 03. *Time:* 20 minutes to read, about 20 seconds to run. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
+# *Before:* lessons 01 and 03. *Time:* 30 minutes to read, about 30 seconds to run; 20 more for 3 exercises and 5 cards. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
 
 # %%
 import math

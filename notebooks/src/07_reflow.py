@@ -10,7 +10,7 @@
 # 3. measure what it gains and what it loses, with floors and several seeds;
 # 4. tell reflow from optimal transport and from minibatch OT, and say who really uses it.
 #
-# *Before:* lessons 03–05. *Time:* 20 minutes to read, about 40 seconds to run. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
+# *Before:* lessons 03–05. *Time:* 20 minutes to read, about 85 seconds to run; 15 more for 2 exercises and 5 cards. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
 
 # %%
 import torch

@@ -10,7 +10,7 @@
 # 3. say what guidance samples – and show that it is *not* the density that most people write down;
 # 4. measure what it gains and costs on real images.
 #
-# *Before:* lessons 04–06. *Time:* 20 minutes to read, about a minute to run. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
+# *Before:* lessons 04–06. *Time:* 25 minutes to read, about 120 seconds to run; 15 more for 2 exercises and 5 cards. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
 
 # %%
 import ipywidgets

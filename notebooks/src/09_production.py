@@ -10,7 +10,7 @@
 # 3. choose an EMA, a precision, a loss weighting and a time shift, with the reason;
 # 4. train on two processes, check that their gradient is the right one, and resume a killed run exactly.
 #
-# *Before:* lessons 04–08. *Time:* 25 minutes to read, about 45 seconds to run. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
+# *Before:* lessons 04–08. *Time:* 40 minutes to read, about 80 seconds to run; 10 more for 6 cards. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
 
 # %%
 import copy

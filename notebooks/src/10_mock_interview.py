@@ -10,7 +10,7 @@
 # 3. write the loss, a sampler, a conversion, reflow and guidance from a blank cell;
 # 4. come back in a week and find exactly what you forgot.
 #
-# *Before:* as many of the lessons 01–09 as you like. *Time:* 15 minutes a day are worth more than one long evening. It runs in 2 seconds. Begin with *Run ▸ Run All Cells*: then the interviewer asks.
+# *Before:* as many of the lessons 01–09 as you like. *Time:* 15 minutes a day are worth more than one long evening. It runs in 8 seconds. Begin with *Run ▸ Run All Cells*: then the interviewer asks.
 
 # %%
 from fmlib import *
