@@ -51,7 +51,7 @@ img { max-width: 100%; height: auto; border-radius: 6px; }
 th, td { padding: 5px 10px; border-bottom: 1px solid var(--line); text-align: left; }
 blockquote { margin: 1em 0; padding: 2px 16px; border-left: 4px solid #E69F00; background: var(--shade); }
 math { font-size: 1.06em; font-family: "Lesson Math", "STIX Two Math", "Cambria Math", math; }
-math[display=block] { margin: 1em 0; overflow-x: auto; overflow-y: hidden; }
+.formula { display: block; margin: 1em 0; overflow-x: auto; overflow-y: hidden; }
 .jp-InputPrompt, .jp-OutputPrompt, .prompt { display: none; }
 @media print { nav, .fm-row { display: none; } }
 """
@@ -70,7 +70,7 @@ main { max-width: 900px; }
 
 # What is wider than the page scrolls; with a place in the tab order it scrolls by keyboard too.
 SCROLL = """
-for (const box of document.querySelectorAll("pre, .table, math[display=block]")) {
+for (const box of document.querySelectorAll("pre, .table, .formula")) {
   new ResizeObserver(() => {
     const scrolls = box.scrollWidth > box.clientWidth + 1;
     for (const [name, value] of [["tabindex", 0], ["role", "group"], ["aria-label", "wide content, scrolls"]]) {
@@ -161,7 +161,8 @@ def to_mathml(page: str) -> str:
     def convert(match) -> str:
         block = match[1] is not None
         source = html.unescape(match[1] if block else match[2]).strip()
-        return mathml(source, "block" if block else "inline")
+        # A span scrolls for the formula: <math> may not have the role that a place in the tab order needs.
+        return f'<span class="formula">{mathml(source, "block")}</span>' if block else mathml(source, "inline")
 
     pieces = re.split(r"(<pre.*?</pre>|<code.*?</code>|<script.*?</script>)", page, flags=re.DOTALL)
     formula = re.compile(r"\$\$(.+?)\$\$|(?<![\\$])\$([^$\n]+?)\$", re.DOTALL)
