@@ -60,7 +60,7 @@ SHEET_CSS = """
 @page { margin: 9mm 10mm; }
 main { max-width: 900px; }
 @media print { :root { color-scheme: light; }
-  body { font-size: 13px; line-height: 1.42; max-width: none; padding: 0; }
+  body { font-size: 12.6px; line-height: 1.38; max-width: none; padding: 0; }
   h1 { font-size: 19px; margin: 0 0 6px; } p { margin: 8px 0; } a { color: #0060a0; text-decoration: none; }
   .highlight { break-before: page; }
   pre { font-size: 11.5px; line-height: 1.35; padding: 4px 8px; white-space: pre-wrap; }

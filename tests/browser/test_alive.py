@@ -84,18 +84,18 @@ def run_all(page, timeout=400_000):
     page.wait_for_timeout(500)  # for the last messages of the widgets
 
 
-def save(page, with_state=None):
-    """Save, with the widgets' state or without; None leaves the setting as it is."""
-    if with_state is not None:
-        page.evaluate(
-            """async ([command, wanted]) => {
-              if (jupyterapp.commands.isToggled(command) !== wanted) await jupyterapp.commands.execute(command);
-            }""",
-            [SAVE_STATE, with_state],
-        )
-        page.wait_for_function(
-            "([c, wanted]) => jupyterapp.commands.isToggled(c) === wanted", arg=[SAVE_STATE, with_state]
-        )
+def keep_state(page, wanted: bool):
+    """Whether saving keeps what the widgets hold. Said before a run: JupyterLab saves by itself every two minutes."""
+    page.evaluate(
+        """async ([command, wanted]) => {
+          if (jupyterapp.commands.isToggled(command) !== wanted) await jupyterapp.commands.execute(command);
+        }""",
+        [SAVE_STATE, wanted],
+    )
+    page.wait_for_function("([c, wanted]) => jupyterapp.commands.isToggled(c) === wanted", arg=[SAVE_STATE, wanted])
+
+
+def save(page):
     page.evaluate("async () => { await jupyterapp.commands.execute('docmanager:save'); }")
 
 
@@ -223,13 +223,15 @@ def test_every_lesson_is_alive_or_leaves_its_picture(page, labs, shipped, name):
     """Run once, saved with the widgets' state and without, each file opened again with a new kernel."""
     address, folder = labs["starter"]
     open_notebook(page, address.format(name))
+    keep_state(page, False)
     run_all(page)
     shown = alive(page)
     widgets = sum(shown.get(kind, 0) for kind in ("players", "figures", "interviews"))
     assert widgets and shown.keys() <= {"players", "figures", "interviews"}
-    save(page, with_state=False)
+    save(page)
     shutil.copy(folder / f"{name}.ipynb", folder / f"{name}_without.ipynb")
-    save(page, with_state=True)
+    keep_state(page, True)
+    save(page)
     shut_down(page)
     assert reopened(page, address.format(name)) == shown
     shut_down(page)
