@@ -85,14 +85,18 @@ def run_all(page, timeout=400_000):
 
 
 def keep_state(page, wanted: bool):
-    """Whether saving keeps what the widgets hold. Said before a run: JupyterLab saves by itself every two minutes."""
-    page.evaluate(
-        """async ([command, wanted]) => {
-          if (jupyterapp.commands.isToggled(command) !== wanted) await jupyterapp.commands.execute(command);
-        }""",
-        [SAVE_STATE, wanted],
-    )
-    page.wait_for_function("([c, wanted]) => jupyterapp.commands.isToggled(c) === wanted", arg=[SAVE_STATE, wanted])
+    """Whether saving keeps what the widgets hold. Said before a run: JupyterLab saves by itself every two minutes.
+
+    Set to the contrary first: until JupyterLab has read its settings it says "no", whatever they are.
+    """
+    for value in (not wanted, wanted):
+        page.evaluate(
+            """async ([command, value]) => {
+              if (jupyterapp.commands.isToggled(command) !== value) await jupyterapp.commands.execute(command);
+            }""",
+            [SAVE_STATE, value],
+        )
+        page.wait_for_function("([c, value]) => jupyterapp.commands.isToggled(c) === value", arg=[SAVE_STATE, value])
 
 
 def save(page):
