@@ -16,6 +16,7 @@ from fmlib import (
     heun_sampler,
     load_digits_flow,
     log_likelihood,
+    minibatch_ot,
     moons_mixture,
     off_support_share,
     rectified_flow_path,
@@ -24,6 +25,7 @@ from fmlib import (
     sliced_w2,
     stratified_t,
     three_gaussians,
+    transport_cost,
     ve_path,
     vp_cosine_path,
     vp_linear_path,
@@ -211,3 +213,39 @@ def test_the_size_of_the_target_over_time():
     for name, s in size.items():
         assert (s.max() / s.min() < 1.001) == (name in ("rectified_flow", "vp_cosine"))
     assert size["rectified_flow"].max() == 2 and size["vp_linear"].max() > 1_000 * size["vp_linear"].min()
+
+
+def test_a_re_paired_batch_is_far_from_optimal_in_many_dimensions():
+    """N(0, I) to itself: the best cost is 0. The cost of a batch's pairs falls fast in the plane, hardly in 64."""
+    torch.manual_seed(0)
+    cost = {
+        (d, n): transport_cost(*minibatch_ot(torch.randn(n, d), torch.randn(n, d))) for d in (2, 64) for n in (64, 512)
+    }
+    assert cost[2, 512] < 0.4 * cost[2, 64] and cost[2, 512] < 0.2
+    assert 80 < cost[64, 512] < 87 and cost[64, 512] > 0.8 * cost[64, 64]
+    digits = load_digits_flow().train[:1_000]
+    pairs = torch.randn_like(digits), digits
+    assert 1.1 < transport_cost(*pairs) / transport_cost(*minibatch_ot(*pairs)) < 1.4
+
+
+def test_times_1000_the_transformers_features_move():
+    """Of 128 features with frequencies from 1 to 1e-4, how many move by more than 0.5 over t in [0, 1]."""
+    frequencies = 10_000 ** (-torch.arange(64) / 64)
+
+    def moving(t):
+        angle = t[:, None] * frequencies
+        features = torch.cat([angle.sin(), angle.cos()], dim=1)
+        return int(((features.max(0).values - features.min(0).values) > 0.5).sum())
+
+    t = torch.linspace(0, 1, 20_001, dtype=torch.float64)
+    assert (moving(t), moving(1000 * t)) == (5, 101)
+
+
+def test_the_floor_of_an_exact_fit_of_the_digits_is_a_small_part_of_the_target():
+    torch.manual_seed(0)
+    digits = EmpiricalDistribution(dequantise(load_digits_flow().train).double())
+    x1, t = digits.sample(600), stratified_t(600).double()
+    x0 = torch.randn_like(x1)
+    xt, ut = RF.sample_xt(t, x0, x1), RF.target_ut(t, x0, x1)
+    floor = torch.cat([digits.velocity_var(RF, *part) for part in zip(t.split(100), xt.split(100), strict=True)])
+    assert 0.10 < floor.mean() / ut.square().sum(1).mean() < 0.16  # an eighth; on the moons it is a half
