@@ -4,6 +4,10 @@ import os
 
 import pytest
 
+# Tests that start make do so as a reader does, not as a part of the `make test` that runs them.
+for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKE_TERMOUT", "MAKE_TERMERR"):
+    os.environ.pop(name, None)
+
 SEED = int(os.environ.get("TEST_SEED", 0))  # the tests hold for other seeds too
 
 

@@ -226,6 +226,7 @@ def test_five_runs_and_saves(page, labs):
 def test_every_lesson_is_alive_or_leaves_its_picture(page, labs, shipped, name):
     """Run once, saved with the widgets' state and without, each file opened again with a new kernel."""
     address, folder = labs["starter"]
+    shutil.copy(shipped / f"{name}.ipynb", folder)  # as it was, even if this test has run before
     open_notebook(page, address.format(name))
     keep_state(page, False)
     run_all(page)
