@@ -1,6 +1,11 @@
-"""fmlib: the runnable core of the lessons. Noise at t = 0, data at t = 1, models called as model(t, x)."""
+"""fmlib: the mathematics of the lessons. Noise at t = 0, data at t = 1, models called as model(t, x).
 
-from fmlib.bank import cheat_sheet, claims_table, interview_cards
+It needs torch, scipy and torchdiffeq alone. What draws (`fmlib.page`), asks (`fmlib.study`) and trains at scale
+(`fmlib.engine`) is imported by name; docs/architecture.md shows the house.
+"""
+
+import types
+
 from fmlib.conventions import CONVENTIONS, Convention, adapt
 from fmlib.conversions import (
     epsilon_to_score,
@@ -30,10 +35,8 @@ from fmlib.data import (
     three_gaussians,
 )
 from fmlib.digits import DigitClassifier, Digits, dequantise, load_digits_flow, train_digit_classifier
-from fmlib.dit import SmallDiT
 from fmlib.gaussians import EmpiricalDistribution, GaussianMixture
 from fmlib.guidance import drop_labels, guided
-from fmlib.interview import MockInterview
 from fmlib.metrics import (
     Estimate,
     energy_distance,
@@ -51,8 +54,6 @@ from fmlib.metrics import (
 )
 from fmlib.nets import Normaliser, ResidualMLP, SinusoidalTimeEmbed, VectorFieldMLP
 from fmlib.paths import FlowPath, rectified_flow_path, ve_path, vp_cosine_path, vp_linear_path
-from fmlib.player import FlowPlayer, LiveFigure, Panel, density_frames, field_frames
-from fmlib.quiz import check, start
 from fmlib.samplers import (
     CountCalls,
     cosine_grid,
@@ -79,3 +80,6 @@ from fmlib.training import (
     uniform_t,
     update_ema,
 )
+
+# The names above without the rooms themselves, so that a lesson's `import *` brings no module.
+__all__ = [n for n, value in list(vars().items()) if n[0] != "_" and not isinstance(value, types.ModuleType)]

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from .starter import Refused, start_lab
+from fmlib.jupyter.starter import Refused, start_lab
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -28,10 +28,9 @@ from fmlib import (
     vp_cosine_path,
     vp_linear_path,
 )
+from fmlib.engine import SmallDiT
 
 PATHS = {make().name: make for make in (rectified_flow_path, vp_cosine_path, vp_linear_path, ve_path)}
-# The rooms behind the lessons that compute nothing: texts, widgets and exercises have tests of their own.
-NO_MATHEMATICS = {"fmlib.bank", "fmlib.interview", "fmlib.player", "fmlib.quiz"}
 
 
 @dataclass(frozen=True)
@@ -202,9 +201,9 @@ SINGLE = ("cfm_loss", "make_ema", "update_ema", "train_flow_matching[1]")
 
 
 def public() -> dict:
-    """The public functions and classes of the rooms that compute."""
-    names = {n: o for n, o in vars(fmlib).items() if not n.startswith("_") and not isinstance(o, types.ModuleType)}
-    return {n: o for n, o in names.items() if callable(o) and o.__module__ not in NO_MATHEMATICS}
+    """The public functions and classes that compute: the mathematics, and the engine's networks."""
+    names = {n: getattr(fmlib, n) for n in fmlib.__all__} | {"SmallDiT": SmallDiT}
+    return {n: o for n, o in names.items() if callable(o)}
 
 
 PUBLIC = public()
@@ -379,7 +378,7 @@ def test_every_public_name_is_on_the_walk():
     rooms = {o.__module__ for o in PUBLIC.values()}
     assert rooms == {
         f"fmlib.{r}"
-        for r in "conventions conversions couplings data digits dit gaussians guidance metrics nets paths "
+        for r in "conventions conversions couplings data digits engine.dit gaussians guidance metrics nets paths "
         "samplers training".split()
     }
     assert {name for name, _ in REFUSED} <= PUBLIC.keys() and {column for _, column in REFUSED} <= COLUMNS.keys()

@@ -18,7 +18,6 @@ from fmlib import (
     ResidualMLP,
     SampledBatches,
     SinusoidalTimeEmbed,
-    SmallDiT,
     VectorFieldMLP,
     cfm_loss,
     energy_distance,
@@ -46,6 +45,7 @@ from fmlib import (
     update_ema,
     wasserstein2,
 )
+from fmlib.engine import SmallDiT
 from fmlib.training import T_SAMPLERS, bare, endless_batches, hint_at_scale
 
 RF = rectified_flow_path()

@@ -6,7 +6,7 @@ python tools/python_check.py     runs on every Python from 3.6 on
 import platform
 import sys
 
-OLDEST, NEWEST = (3, 11), (3, 14)  # as in pyproject.toml; tests/test_install.py compares
+OLDEST, NEWEST = (3, 11), (3, 14)  # as in pyproject.toml; tests/house/test_install.py compares
 
 
 def problem(version, system, machine, release):

@@ -48,7 +48,7 @@ def execute(notebook, timeout: int = 300) -> None:
     """Run all cells in a new kernel; seconds for each cell.
 
     It runs in an empty folder, so that nothing of its author's, such as the results of an interview, gets into a page.
-    The kernel is told the cells' ids, as JupyterLab does: the widgets make their own from them (fmlib.alive).
+    The kernel is told the cells' ids, as JupyterLab does: the widgets make their own from them (fmlib.page.alive).
     """
     with tempfile.TemporaryDirectory() as folder:
         where = {"metadata": {"path": folder}}
@@ -139,7 +139,7 @@ def render(text: Path, force: bool) -> None:
     clean(notebook)
     notebook.metadata[SOURCE_HASH] = source_hash(notebook)
     nbformat.write(notebook, target)
-    from fmlib.starter import ship  # here, since it brings torch
+    from fmlib.jupyter.starter import ship  # here, since it brings torch
 
     ship(target)  # the starter trusts exactly this file
     print(f"{target.name}: {time.perf_counter() - start:.1f} s, {target.stat().st_size / 1000:.0f} kB")

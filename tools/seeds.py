@@ -173,7 +173,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--jobs", type=int, default=1, help="lessons at once; each needs one core, lesson 09 two")
+    parser.add_argument("--jobs", type=int, default=1, help="lessons at once; each needs one core, lesson 10 two")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "seeds.json")
     options = parser.parse_args()
     texts = sorted((NOTEBOOKS / "src").glob("*.py"))

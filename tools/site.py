@@ -27,7 +27,7 @@ from traitlets.config import Config
 
 ROOT = NOTEBOOKS.parent
 SITE = ROOT / "site"
-PLAYER = (ROOT / "fmlib" / "static" / "player.js").read_text(encoding="utf-8")
+PLAYER = (ROOT / "fmlib" / "page" / "static" / "player.js").read_text(encoding="utf-8")
 TABLE = re.compile(r"^\| \[.*\]\(notebooks/.*$", re.MULTILINE)  # the rows of the README's table of lessons
 
 HIDE_INPUT = Config({"TagRemovePreprocessor": {"enabled": True, "remove_input_tags": {"hide-input"}}})
@@ -182,7 +182,7 @@ def to_html(notebook) -> tuple[str, str]:
 
 def sheet_page() -> str:
     """fmlib's cheat sheet, which prints on two pages."""
-    text = (ROOT / "fmlib" / "texts" / "cheat_sheet.md").read_text(encoding="utf-8")
+    text = (ROOT / "fmlib" / "study" / "texts" / "cheat_sheet.md").read_text(encoding="utf-8")
     font, body = to_html(new_notebook(cells=[new_markdown_cell("# Flow matching on two pages\n\n" + text)]))
     nav = '<nav aria-label="pages"><a href="index.html">all lessons</a></nav>'
     return page("Flow matching on two pages", f"{font}<style>{SHEET_CSS}</style>{nav}\n<main>{body}</main>")

@@ -1,5 +1,5 @@
-"""The process that fmlib/starter.py starts: JupyterLab, with our style sheet, that writes nothing of its own accord
-into the reader's ~/.jupyter and ~/.local/share/jupyter. Run as a file, so that torch is not loaded here.
+"""The process that fmlib/jupyter/starter.py starts: JupyterLab, with our style sheet, that writes nothing of its own
+accord into the reader's ~/.jupyter and ~/.local/share/jupyter. Run as a file, so that torch is not loaded here.
 """
 
 import os

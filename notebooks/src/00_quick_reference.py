@@ -31,7 +31,8 @@ else:
 import torch
 
 from fmlib import *
-from fmlib import plots
+from fmlib.page import *
+from fmlib.study import *
 
 torch.set_num_threads(1)  # these tensors are tiny: a second thread costs more than it brings
 torch.manual_seed(0)
@@ -112,7 +113,7 @@ display(Markdown("\n".join(rows)))
 # %% [markdown]
 # Lipman et al. leave a little noise at the data, $\sigma_{\min}$ (here $10^{-4}$); the rest agree to rounding. diffusers gives its network $1000\,t$ instead of $t$. Many sources call the model as `model(x, t)`, here it is `model(t, x)`. `adapt(model, "SD3")` translates a model in one line (lesson 09).
 #
-# These lessons started from an **interview sheet** on flow matching, and check it line by line ([appendix](11_claims.ipynb)). Where it is wrong, they say so. It says that Lipman et al. put the data at $x_0$, and that SD3 goes "also noise → data". Both are wrong; the table follows the papers. In SD3 $x_0$ is the *data*, so the same letter means the opposite. To translate, replace $t$ by $1 - t$, **and** flip the sign of the velocity. Forgetting one of the two is an easy bug. The cell below samples with both, and with each of them alone.
+# These lessons started from an **interview sheet** on flow matching, and check it line by line ([appendix](statements.ipynb)). Where it is wrong, they say so. It says that Lipman et al. put the data at $x_0$, and that SD3 goes "also noise → data". Both are wrong; the table follows the papers. In SD3 $x_0$ is the *data*, so the same letter means the opposite. To translate, replace $t$ by $1 - t$, **and** flip the sign of the velocity. Forgetting one of the two is an easy bug. The cell below samples with both, and with each of them alone.
 #
 # *How alike are two clouds of points? Two distances answer that in these lessons, **energy distance** and **sliced W2**; small means alike. Two clouds of real data are not at distance zero either: what they read is the **sampling floor**. "Scatters by" is the standard deviation of one reading. The energy distance is an unbiased estimate: where two clouds agree it scatters around 0, and can be slightly negative.*
 
@@ -216,9 +217,9 @@ assert error < 1e-3  # RK4, the last of the three
 # | **[06 · score, ε, v](06_conversions.ipynb)** | how are flows and diffusion models converted? |
 # | **[07 · reflow](07_reflow.ipynb)** | how does one get by with one step? |
 # | **[08 · guidance](08_guidance.ipynb)** | how does one steer it with a condition? |
-# | **[09 · production](09_production.ipynb)** | what is missing from the toy? |
-# | **[10 · mock interview](10_mock_interview.ipynb)** | can you say it without notes? |
-# | **[Appendix · the claims](11_claims.ipynb)** | which statements of the interview sheet hold? |
+# | **[10 · production](10_production.ipynb)** | what is missing from the toy? |
+# | **[mock interview](mock_interview.ipynb)** | can you say it without notes? |
+# | **[Appendix · statements you will meet](statements.ipynb)** | which statements of the interview sheet hold? |
 #
 # ## The whole sheet
 #

@@ -18,8 +18,8 @@ import time
 import torch
 
 from fmlib import *
-from fmlib import plots
-from fmlib.plots import COLORS, LiveLoss, cloud, panels, show
+from fmlib.page import *
+from fmlib.study import *
 
 torch.set_num_threads(1)  # these tensors are tiny: a second thread costs more than it brings
 torch.manual_seed(0)
@@ -543,7 +543,9 @@ assert distance_to_test(generated).mean < 0.02 * distance_to_test(path.sample_pr
 with torch.no_grad():
     _, parts = cfm_loss(digit_model, path, test, return_components=True)
 x0 = torch.randn_like(test)
-print(f"loss on held-out digits {estimate(parts['per_sample'])}, the best loss when fed x_1 {estimate(x0.square().sum(1))}")
+print(
+    f"loss on held-out digits {estimate(parts['per_sample'])}, the best loss when fed x_1 {estimate(x0.square().sum(1))}"
+)
 assert estimate(parts["per_sample"]).mean < 0.8 * estimate(x0.square().sum(1)).mean
 
 spread = {d: loss_spread(digit_model, digits.sample_train, d, repeats=200) for d in ("uniform", "stratified")}

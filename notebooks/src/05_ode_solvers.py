@@ -18,8 +18,8 @@ import math
 import torch
 
 from fmlib import *
-from fmlib import plots
-from fmlib.plots import COLORS, panels, show
+from fmlib.page import *
+from fmlib.study import *
 
 torch.set_num_threads(1)  # these tensors are tiny: a second thread costs more than it brings
 torch.manual_seed(0)

@@ -18,8 +18,9 @@ import math
 import torch
 
 from fmlib import *
-from fmlib import conversions, plots
-from fmlib.plots import COLORS, panels, show
+from fmlib import conversions
+from fmlib.page import *
+from fmlib.study import *
 
 torch.set_num_threads(1)  # these tensors are tiny: a second thread costs more than it brings
 torch.manual_seed(0)
@@ -164,7 +165,9 @@ print(
     f"rectified flow: from epsilon × {factor['epsilon', 'rectified flow'][0]:.0f} at t = 0.01, from x1 × {factor['x1', 'rectified flow'][-1]:.0f} at t = 0.99"
 )
 at_noise = torch.zeros(1, dtype=torch.float64)
-shift = epsilon_to_velocity(linear, at_noise, x[:1], x[:1] + delta) - epsilon_to_velocity(linear, at_noise, x[:1], x[:1])
+shift = epsilon_to_velocity(linear, at_noise, x[:1], x[:1] + delta) - epsilon_to_velocity(
+    linear, at_noise, x[:1], x[:1]
+)
 print(f"VP-linear: from epsilon × {shift.abs().item() / delta:.3f} at t = 0")
 assert abs(factor["epsilon", "rectified flow"][0] - 100) < 1 and abs(factor["x1", "rectified flow"][-1] - 100) < 1
 assert abs(shift.abs().item() / delta - 10) < 0.001

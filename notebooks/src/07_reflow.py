@@ -16,7 +16,8 @@
 import torch
 
 from fmlib import *
-from fmlib import plots
+from fmlib.page import *
+from fmlib.study import *
 
 torch.set_num_threads(1)  # these tensors are tiny: a second thread costs more than it brings
 torch.manual_seed(0)
@@ -166,7 +167,10 @@ for seed in (1, 2, 3):
 torch.manual_seed(12)
 first_net = train_on(SampledBatches(sample_eight_gaussians, 256), seed=4)
 x0 = torch.randn(n, 2)
-shown = {"fresh real data": strays(data.sample(n)), "1-rectified, exact, solved": stray[1, "1-rectified (exact)"]["solved"]}
+shown = {
+    "fresh real data": strays(data.sample(n)),
+    "1-rectified, exact, solved": stray[1, "1-rectified (exact)"]["solved"],
+}
 shown["1-rectified, trained, solved"] = strays(rk4_sampler(first_net, x0, steps=20))
 shown |= {f"2-rectified, {how}": share for how, share in stray[1, "2-rectified"].items()}
 for name, share in shown.items():

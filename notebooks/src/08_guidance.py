@@ -17,9 +17,8 @@ import ipywidgets
 import torch
 
 from fmlib import *
-from fmlib import plots
-from fmlib.player import cell_centres
-from fmlib.plots import bare, cloud, image_grid, panels, show
+from fmlib.page import *
+from fmlib.study import *
 
 torch.set_num_threads(1)  # these tensors are tiny: a second thread costs more than it brings
 torch.manual_seed(0)

@@ -11,7 +11,7 @@ import quality
 import training
 from store import RESULTS, ROOT, load
 
-from fmlib import plots
+from fmlib.page import plots
 
 DOCS = ROOT / "docs"
 NAMES = {

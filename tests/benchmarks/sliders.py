@@ -21,6 +21,7 @@ from store import store
 SETUP = """
 import torch, matplotlib.pyplot as plt, ipywidgets
 from fmlib import *
+from fmlib.page import *
 torch.set_num_threads(1)
 path, moons, L = rectified_flow_path(), moons_mixture(), (-3.3, 5.1, -3.0, 3.3)
 v = lambda t, x: moons.velocity(path, t, x)

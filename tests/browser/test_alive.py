@@ -27,8 +27,8 @@ LESSONS = sorted(
 )
 # All kinds at once, in a few seconds.
 ALL_KINDS = (
-    "import time; import torch, ipywidgets; from fmlib import *; from fmlib.progress import progress_bar\n"
-    "from fmlib.plots import panels, use_style; use_style()",
+    "import time; import torch, ipywidgets; from fmlib.progress import progress_bar\n"
+    "from fmlib.page import *; from fmlib.study import *\nplots.use_style()",
     "player = FlowPlayer([0.0, 1.0], [Panel(torch.randn(2, 500, 2))], alt='points that move')\nplayer",
     "fig, (ax,) = panels(1, 3, width=5)\n(line,) = ax.plot([0, 1], [0, 1])\n"
     "figure = LiveFigure(fig, lambda scale: line.set_ydata([0, scale]), alt='a line',\n"

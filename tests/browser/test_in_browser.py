@@ -287,7 +287,7 @@ def test_guidance_slider_in_jupyterlab(page, lab, record_property):
 
 def test_mock_interview_in_jupyterlab(page, lab):
     """Answer, reveal, rate; the answer outlives a restart of the kernel, and another question comes next."""
-    page.goto(lab.format("10_mock_interview"))
+    page.goto(lab.format("mock_interview"))
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     wait_for_kernel(page)
     page.evaluate("async () => { await jupyterapp.commands.execute('notebook:run-cell-and-select-next'); }")

@@ -1,0 +1,22 @@
+"""What draws: the player, live figures, still pictures and their one style."""
+
+from fmlib.page import plots
+from fmlib.page.player import FlowPlayer, LiveFigure, Panel, cell_centres, density_frames, field_frames
+from fmlib.page.plots import COLORS, LiveLoss, bare, cloud, image_grid, panels, show
+
+__all__ = [
+    "COLORS",
+    "FlowPlayer",
+    "LiveFigure",
+    "LiveLoss",
+    "Panel",
+    "bare",
+    "cell_centres",
+    "cloud",
+    "density_frames",
+    "field_frames",
+    "image_grid",
+    "panels",
+    "plots",
+    "show",
+]
