@@ -6,6 +6,7 @@ It needs torch, scipy and torchdiffeq alone. What draws (`fmlib.page`), asks (`f
 
 import types
 
+from fmlib.batches import PairBatches, Pairs, SampledBatches, SampledPairs
 from fmlib.conventions import CONVENTIONS, Convention, adapt
 from fmlib.conversions import (
     epsilon_to_score,
@@ -23,10 +24,9 @@ from fmlib.conversions import (
     x1_to_score,
     x1_to_velocity,
 )
-from fmlib.couplings import PairBatches, Pairs, SampledPairs, minibatch_ot, reflow_pairs
+from fmlib.couplings import minibatch_ot, reflow_pairs
 from fmlib.data import (
     MoonDataset,
-    SampledBatches,
     eight_gaussians,
     moons_mixture,
     sample_checkerboard,
@@ -37,6 +37,7 @@ from fmlib.data import (
 from fmlib.digits import DigitClassifier, Digits, dequantise, load_digits_flow, train_digit_classifier
 from fmlib.gaussians import EmpiricalDistribution, GaussianMixture
 from fmlib.guidance import drop_labels, guided
+from fmlib.learner import ema_warmup, make_ema, update_ema
 from fmlib.metrics import (
     Estimate,
     energy_distance,
@@ -72,13 +73,10 @@ from fmlib.samplers import (
 from fmlib.training import (
     History,
     cfm_loss,
-    ema_warmup,
     logit_normal_t,
-    make_ema,
     stratified_t,
     train_flow_matching,
     uniform_t,
-    update_ema,
 )
 
 # The names above without the rooms themselves, so that a lesson's `import *` brings no module.

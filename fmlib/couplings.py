@@ -4,74 +4,13 @@ Independent pairs give 1-rectified flow (I-CFM). Pairs from minibatch optimal tr
 arXiv 2302.00482, algorithm 3). Pairs that a flow itself made give reflow (Liu et al. 2022, arXiv 2209.03003).
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from fmlib.batches import Pairs
 from fmlib.checks import check_int, check_pair
 from fmlib.samplers import rk4_sampler
-
-
-class Pairs(NamedTuple):
-    """A batch of pairs for `train_flow_matching`: noise x0 and data x1, both [B, ...], paired by row.
-
-    x0 may come from any source, not only N(0, I).
-    """
-
-    x0: Tensor
-    x1: Tensor
-
-
-class PairBatches:
-    """A dataloader over fixed pairs: `total` random batches, drawn with replacement, each time it is started.
-
-    conditions: by name, tensors with a row for each pair, for a model that is called as model(t, x, name=condition).
-    """
-
-    def __init__(self, x0: Tensor, x1: Tensor, batch: int = 256, total: int = 1000, **conditions: Tensor):
-        check_pair(x0, x1)
-        for name, c in conditions.items():
-            if not isinstance(c, Tensor) or c.shape[:1] != x0.shape[:1]:
-                got = list(c.shape) if isinstance(c, Tensor) else type(c).__name__
-                raise ValueError(f"{name} must be a tensor of {len(x0)} rows, one for each pair, got {got}")
-        self.x0, self.x1, self.conditions = x0, x1, conditions
-        self.batch, self.total = check_int("batch", batch), check_int("total", total)
-
-    def __iter__(self):
-        for _ in range(self.total):
-            i = torch.randint(len(self.x0), (self.batch,), device=self.x0.device)
-            pairs, named = Pairs(self.x0[i], self.x1[i]), {name: c[i] for name, c in self.conditions.items()}
-            yield {**pairs._asdict(), **named} if named else pairs
-
-    def __len__(self) -> int:
-        return self.total
-
-
-class SampledPairs:
-    """A dataloader from one distribution to another: each pass yields `total` fresh, independent batches of pairs.
-
-    sample_x0, sample_x1: functions n -> [n, ...], the source at t = 0 and the target at t = 1.
-    """
-
-    def __init__(
-        self,
-        sample_x0: Callable[[int], Tensor],
-        sample_x1: Callable[[int], Tensor],
-        batch: int = 256,
-        total: int = 1000,
-    ):
-        self.sample_x0, self.sample_x1 = sample_x0, sample_x1
-        self.batch, self.total = check_int("batch", batch), check_int("total", total)
-
-    def __iter__(self):
-        for _ in range(self.total):
-            yield Pairs(self.sample_x0(self.batch), self.sample_x1(self.batch))
-
-    def __len__(self) -> int:
-        return self.total
 
 
 def minibatch_ot(x0: Tensor, x1: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:

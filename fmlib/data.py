@@ -1,12 +1,12 @@
 """Toy distributions with independent samples."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fmlib.batches import SampledBatches
 from fmlib.checks import check_int
 from fmlib.gaussians import GaussianMixture
 
@@ -73,24 +73,6 @@ def sample_checkerboard(n: int, generator: torch.Generator | None = None) -> Ten
     column = torch.randint(4, (n,), generator=generator)
     row = 2 * torch.randint(2, (n,), generator=generator) + column % 2
     return 2 * (torch.stack([column, row], dim=1) + torch.rand(n, 2, generator=generator)) - 4
-
-
-class SampledBatches:
-    """A dataloader over a function: each pass yields `total` fresh batches sample(batch), of shape [batch, ...].
-
-    The function may also return tuples (x1, c1, ...) or dicts {"x1": ..., name: condition}, for conditional training:
-    see `train_flow_matching`.
-    """
-
-    def __init__(self, sample: Callable, batch: int = 512, total: int = 1000):
-        self.sample, self.batch, self.total = sample, check_int("batch", batch), check_int("total", total)
-
-    def __iter__(self):
-        for _ in range(self.total):
-            yield self.sample(self.batch)
-
-    def __len__(self) -> int:
-        return self.total
 
 
 class MoonDataset(SampledBatches):

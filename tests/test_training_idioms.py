@@ -105,7 +105,7 @@ def test_every_condition_of_a_batch_reaches_the_model(batch, args, named):
 
 
 def test_noise_of_a_named_batch_is_used():
-    x0, x1, _, _ = next(endless_batches([{"x1": X, "x0": X + 1}]))
+    x1, x0, _, _ = next(endless_batches([{"x1": X, "x0": X + 1}]))
     assert torch.equal(x0, X + 1) and torch.equal(x1, X)
 
 

@@ -22,8 +22,8 @@ def check_gradient(config: TrainConfig) -> tuple[float, float]:
     if process.world == 1:
         raise RunError("--check-gradient compares processes: start it with torchrun --nproc_per_node=2")
     parts = [Shards(config, rank, process.world).batch(0) for rank in range(process.world)]
-    x1 = torch.cat([x for x, _ in parts]).double().to(process.device)
-    label = None if parts[0][1] is None else torch.cat([c for _, c in parts]).to(process.device)
+    x1 = torch.cat([part.x1 for part in parts]).double().to(process.device)
+    label = None if parts[0].label is None else torch.cat([part.label for part in parts]).to(process.device)
     torch.manual_seed(seed_for(config.seed))
     t, x0 = T_SAMPLERS[config.t_dist](len(x1)).to(x1), torch.randn(x1.shape).to(x1)
     single = build_network(config)

@@ -1,6 +1,6 @@
 """A run: training on one process or on several, killed and resumed as if nothing had happened."""
 
-import math
+import itertools
 import signal
 import threading
 from collections.abc import Callable
@@ -19,14 +19,14 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_state_dict,
 )
-from tqdm.auto import tqdm
 
+from fmlib.batches import Batch
 from fmlib.engine.checkpoints import FORMAT, Checkpoints, RunError, alone_in, read_checkpoint, step_of
 from fmlib.engine.config import PATHS, TrainConfig, build_network
-from fmlib.engine.processes import Process, gather, join, parallelise, seed_for
+from fmlib.engine.processes import Process, gather, join, parallelise, seed_for, total_over_ranks
 from fmlib.engine.shards import Shards
-from fmlib.guidance import drop_labels
-from fmlib.training import cfm_loss, ema_warmup, hint_at_scale, make_ema, update_ema
+from fmlib.learner import Learner, make_ema
+from fmlib.training import cfm_loss, hint_at_scale
 
 FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)  # whole tensors, also where each rank holds a part
 
@@ -74,103 +74,104 @@ def _train(config: TrainConfig, process: Process, callback, told: list) -> Run:
     checkpoints = Checkpoints(asdict(config), process.world, process.say)
     torch.manual_seed(seed_for(config.seed))  # the same first weights on every rank
     net = build_network(config).to(process.device).train()
-    ema = make_ema(net)
+    average = make_ema(net)
     model = parallelise(net, config, process)
     if config.parallel == "fsdp":
-        parallelise(ema, config, process)  # split like the weights it follows
-    optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=0.0, fused=True)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.lr, total_steps=config.steps)
+        parallelise(average, config, process)  # split like the weights it follows
+    stop = False
+
+    def mean(loss: Tensor) -> float:
+        nonlocal stop  # every rank sees the same numbers, so all stop at the same step
+        total, stop = total_over_ranks(torch.stack([loss, torch.full_like(loss, len(told))]), process).tolist()
+        return total / process.world
+
     scaler = torch.amp.GradScaler(process.device.type, enabled=config.precision == "fp16")
-    shards = Shards(config, process.rank, process.world)
+    learner = Learner(
+        model, config.steps, config.lr, ema_decay=config.ema_decay, average=average, scaler=scaler, mean=mean
+    )
+    shards, losses = Shards(config, process.rank, process.world), []
     torch.manual_seed(seed_for(config.seed, process.rank, 0))  # noise, times and dropped labels differ by rank
-    path, losses, start = PATHS[config.path](), [], 0
     found = [step_of(path) for path in checkpoints.own[-1:]] or [0]
     if len(every := gather(torch.tensor(found), process).unique()) > 1:
         raise RunError(f"out = {config.out!r} must be a folder that all processes share, got steps {every.tolist()}")
-
     if (state := checkpoints.latest) is not None:
-        start, losses = state["step"], state["losses"].tolist()
-        process.say(f"resumed from {checkpoints.own[-1]}, step {start} of {config.steps}")
-        options = StateDictOptions(full_state_dict=True)
-        set_state_dict(
-            net, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=options
-        )
-        set_model_state_dict(ema, state["ema"], options=options)
-        # The shape of the schedule comes from the config, which may ask for more steps than before.
-        scheduler.load_state_dict({k: state["scheduler"][k] for k in ("last_epoch", "_step_count", "_last_lr")})
-        scaler.load_state_dict(state["scaler"])
-        # clone: torch 2.13 crashes on a state that is a row of a larger tensor
-        rng = {name: states[process.rank].clone() for name, states in state["rng"].items()}
-        torch.set_rng_state(rng["torch"])
-        shards.generator.set_state(rng["data"])
-        if process.device.type == "cuda" and "cuda" in rng:
-            torch.cuda.set_rng_state(rng["cuda"], process.device)
+        process.say(f"resumed from {checkpoints.own[-1]}, step {state['step']} of {config.steps}")
+        losses = state["losses"].tolist()
+        restore(state, learner, shards, process)
+    path, start = PATHS[config.path](), learner.taken
 
-    def velocity(*inputs):  # the network in low precision, the loss around it in single
-        dtype = torch.float16 if config.precision == "fp16" else torch.bfloat16
-        with torch.autocast(process.device.type, dtype, enabled=config.precision != "fp32"):
-            return model(*inputs).float()
+    def batch(step: int) -> Batch:
+        batch = shards.batch(step).map(lambda x: x.to(process.device))
+        if step == start and process.rank == 0:
+            hint_at_scale(batch.x1)
+        return batch if config.label_dropout is None else batch.dropped(config.label_dropout, num_classes=10)
 
-    step = min(start, config.steps)
-    silent = process.rank != 0 or config.log_every == 0
-    with tqdm(total=config.steps, initial=step, disable=silent, desc=config.out) as bar:
-        for step in range(start + 1, config.steps + 1):
-            x1, label = (x if x is None else x.to(process.device) for x in shards.batch(step - 1))
-            if step == start + 1 and process.rank == 0:
-                hint_at_scale(x1)
-            if label is not None:
-                label = drop_labels(label, config.label_dropout, null_label=10)
-            loss = cfm_loss(velocity, path, x1, t_dist=config.t_dist, label=label)
-            seen = torch.stack([loss.detach(), torch.full_like(loss, len(told))])
-            if process.world > 1:
-                dist.all_reduce(seen)  # a sum; every rank sees the same numbers, so all stop at the same step
-            total, stop = seen.tolist()
-            losses.append(total / process.world)
-            if not math.isfinite(losses[-1]):
-                raise FloatingPointError(
-                    f"the loss became {losses[-1]} at step {step} of {config.steps}: training stopped. "
-                    f"Usual causes: lr too high (it is {config.lr}), or precision = 'fp16'"
-                )
-            optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss / x1[0].numel()).backward()
-            scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            scaler.step(optimizer)
-            scaler.update()
-            scheduler.step()
-            update_ema(ema, net, ema_warmup(step - 1, config.ema_decay))
+    def loss(model: nn.Module, batch: Batch, average: nn.Module) -> Tensor:
+        def velocity(*inputs):  # the network in low precision, the loss around it in single
+            dtype = torch.float16 if config.precision == "fp16" else torch.bfloat16
+            with torch.autocast(process.device.type, dtype, enabled=config.precision != "fp32"):
+                return model(*inputs).float()
 
-            bar.update()
-            if config.log_every and step % config.log_every == 0:
-                recent = losses[-config.log_every :]
-                bar.set_postfix_str(f"mean loss {sum(recent) / len(recent):.4f}", refresh=False)
-            if callback is not None:
-                callback(step, losses[-1])
-            if step % config.save_every == 0 or step == config.steps or stop:
-                weights, optimizer_state = get_state_dict(net, optimizer, options=FULL)  # all ranks take part
-                average, rng = get_model_state_dict(ema, options=FULL), rng_states(shards, process)
-                if process.rank == 0:
-                    checkpoints.save(
-                        {
-                            "format": FORMAT, "step": step, "config": asdict(config), "world": process.world,
-                            "model": weights, "ema": average, "optimizer": optimizer_state, "rng": rng,
-                            "scheduler": scheduler.state_dict(), "scaler": scaler.state_dict(),
-                            "losses": torch.tensor(losses, dtype=torch.float64),
-                        }
-                    )  # fmt: skip
-            if stop:
-                break
+        return cfm_loss(velocity, path, batch.x1, t_dist=config.t_dist, label=batch.label)
+
+    log_every = config.log_every if process.rank == 0 else 0
+    for value in learner.run(loss, map(batch, itertools.count(start)), log_every, config.out):
+        losses.append(value)
+        if callback is not None:
+            callback(learner.taken, value)
+        if learner.taken % config.save_every == 0 or learner.taken == config.steps or stop:
+            state = state_of(learner, shards, process)  # all ranks take part
+            if process.rank == 0:
+                record = {"format": FORMAT, "config": asdict(config), "world": process.world}
+                checkpoints.save(record | state | {"losses": torch.tensor(losses, dtype=torch.float64)})
+        if stop:
+            break
     if process.world > 1:
         dist.barrier()  # rank 0 may still be writing; whoever returns may read
-    return Run(net.eval(), ema, losses, max(start, step))
+    return Run(net.eval(), average, losses, learner.taken)
 
 
-def rng_states(shards: Shards, process: Process) -> dict[str, Tensor]:
-    """The states of all random generators, of all ranks: name -> [world, bytes]. Every rank must call this."""
-    states = {"torch": torch.get_rng_state(), "data": shards.generator.get_state()}
+# --- what a checkpoint holds
+
+
+def state_of(learner: Learner, shards: Shards, process: Process) -> dict:
+    """All that a run needs to go on, of all ranks. Every rank must call this."""
+    weights, optimizer = get_state_dict(learner.network, learner.optimizer, options=FULL)
+    rng = {"torch": torch.get_rng_state(), "data": shards.generator.get_state()}
     if process.device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(process.device)
-    return {name: gather(own, process) for name, own in states.items()}
+        rng["cuda"] = torch.cuda.get_rng_state(process.device)
+    return {
+        "step": learner.taken,
+        "model": weights,
+        "ema": get_model_state_dict(learner.average, options=FULL),
+        "optimizer": optimizer,
+        "scheduler": learner.scheduler.state_dict(),
+        "scaler": learner.scaler.state_dict(),
+        "rng": {name: gather(own, process) for name, own in rng.items()},  # [world, bytes]
+    }
+
+
+def restore(state: dict, learner: Learner, shards: Shards, process: Process) -> None:
+    """Go on from what `state_of` gave, on the same number of processes."""
+    options = StateDictOptions(full_state_dict=True)
+    set_state_dict(
+        learner.network,
+        learner.optimizer,
+        model_state_dict=state["model"],
+        optim_state_dict=state["optimizer"],
+        options=options,
+    )
+    set_model_state_dict(learner.average, state["ema"], options=options)
+    # The shape of the schedule comes from the config, which may ask for more steps than before.
+    learner.scheduler.load_state_dict({k: state["scheduler"][k] for k in ("last_epoch", "_step_count", "_last_lr")})
+    learner.scaler.load_state_dict(state["scaler"])
+    learner.taken = state["step"]
+    # clone: torch 2.13 crashes on a state that is a row of a larger tensor
+    rng = {name: states[process.rank].clone() for name, states in state["rng"].items()}
+    torch.set_rng_state(rng["torch"])
+    shards.generator.set_state(rng["data"])
+    if process.device.type == "cuda" and "cuda" in rng:
+        torch.cuda.set_rng_state(rng["cuda"], process.device)
 
 
 def load_ema(out: str) -> nn.Module:

@@ -65,6 +65,13 @@ def gather(x: Tensor, process: Process) -> Tensor:
     return torch.stack(every).cpu()
 
 
+def total_over_ranks(x: Tensor, process: Process) -> Tensor:
+    """The sum of the tensors x of all ranks, the same on each. Changes x. Every rank must call this."""
+    if process.world > 1:
+        dist.all_reduce(x)
+    return x
+
+
 def parallelise(net: nn.Module, config: TrainConfig, process: Process) -> nn.Module:
     """The module to call in training: `net` itself, or one that averages gradients over all processes.
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from fmlib.batches import Batch
 from fmlib.digits import dequantise, load_digits_flow
 from fmlib.engine.config import N_TRAIN, SAMPLERS, TrainConfig
 from fmlib.engine.processes import seed_for
@@ -27,10 +28,10 @@ class Shards:
         first = i * self.config.batch + self.rank * self.share
         return torch.randperm(N_TRAIN, generator=order)[first : first + self.share]
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor | None]:
-        """(x1, label or None) of this rank at step 0, 1, ..."""
+    def batch(self, step: int) -> Batch:
+        """The part of this rank at step 0, 1, ...: x1, and the label if labels are dropped in training."""
         if self.digits is None:
-            return SAMPLERS[self.config.data](self.share, self.generator), None
+            return Batch(SAMPLERS[self.config.data](self.share, self.generator))
         rows = self.rows(step)
-        label = None if self.config.label_dropout is None else self.digits.train_labels[rows]
-        return dequantise(self.digits.train[rows], self.generator), label
+        labels = () if self.config.label_dropout is None else (self.digits.train_labels[rows],)
+        return Batch(dequantise(self.digits.train[rows], self.generator), args=labels)
