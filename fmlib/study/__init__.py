@@ -1,7 +1,7 @@
 """What asks: exercises and their checker, the bank of questions, the cards, the mock interview."""
 
 from fmlib.study.bank import cheat_sheet, claims_table, interview_cards
+from fmlib.study.checker import check, start
 from fmlib.study.interview import MockInterview
-from fmlib.study.quiz import check, start
 
 __all__ = ["MockInterview", "cheat_sheet", "check", "claims_table", "interview_cards", "start"]

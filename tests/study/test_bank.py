@@ -1,7 +1,6 @@
-"""The question bank: its size, its links to the cells that prove it, and clear errors; and the lessons' exercises."""
+"""The question bank, the claims ledger and the cheat sheet: size, proofs that show what they say, clear errors."""
 
 import ast
-import json
 import re
 from dataclasses import replace
 from functools import cache
@@ -11,7 +10,6 @@ import nbformat
 import pytest
 import torch
 
-import fmlib
 from fmlib.study.bank import (
     LESSONS,
     LEVELS,
@@ -25,12 +23,11 @@ from fmlib.study.bank import (
     load,
     questions,
 )
-from fmlib.study.quiz import EXERCISES, examine
+from fmlib.study.checker import examine
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = {n: ROOT / "notebooks" / "src" / f"{name}.py" for n, name in LESSONS.items()}
 BANK = questions()
-WITH_EXERCISES = [n for n, path in SOURCES.items() if path.exists() and "## Your turn" in path.read_text("utf-8")]
 
 
 def sections(lesson: int) -> dict[str, str]:
@@ -154,42 +151,6 @@ def test_no_object_is_built_from_the_file(tmp_path):
 def test_unknown_card():
     with pytest.raises(ValueError, match="ids must be ids of the question bank, got 'no-such'"):
         interview_cards("no-such")
-
-
-def exercises(lesson: int) -> list[tuple[str, str]]:
-    """(name of the exercise, text of its folded solution), in their order."""
-    text = SOURCES[lesson].read_text("utf-8")
-    names = re.findall(r'^check\("(\w+)", \w+\)$', text, flags=re.M)
-    solutions = re.findall(r"^# ```python\n((?:#.*\n)+?)# ```\n#\n# </details>", text, flags=re.M)
-    assert len(names) == len(solutions) >= 2
-    return [(name, re.sub(r"^# ?", "", code, flags=re.M)) for name, code in zip(names, solutions, strict=True)]
-
-
-@pytest.mark.parametrize("lesson", WITH_EXERCISES)
-def test_the_printed_solutions_are_right(lesson):
-    """Pasted into the stub's place: the exercise cells need nothing but the lesson's imports."""
-    for name, code in exercises(lesson):
-        namespace = {"torch": torch} | {n: getattr(fmlib, n) for n in dir(fmlib) if not n.startswith("_")}
-        exec(code, namespace)
-        function = namespace[re.match(r"def (\w+)", code)[1]]
-        assert examine(name, function).state == "right", name
-
-
-@pytest.mark.parametrize("lesson", WITH_EXERCISES)
-def test_nothing_is_attempted_in_the_stored_lessons(lesson):
-    cells = json.loads((ROOT / "notebooks" / f"{LESSONS[lesson]}.ipynb").read_text("utf-8"))["cells"]
-    said = [
-        "".join(output.get("text", ""))
-        for cell in cells
-        if re.search(r'^check\("', "".join(cell["source"]), flags=re.M)
-        for output in cell["outputs"]
-    ]
-    assert len(said) >= 2 and set(said) == {"Not attempted yet.\n"}
-
-
-def test_every_exercise_is_in_a_lesson():
-    assert WITH_EXERCISES == list(range(1, 9))
-    assert sorted(name for lesson in WITH_EXERCISES for name, _ in exercises(lesson)) == sorted(EXERCISES)
 
 
 # --- the claims ledger and the cheat sheet
