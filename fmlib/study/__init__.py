@@ -1,6 +1,6 @@
 """What asks: exercises and their checker, the bank of questions, the cards, the mock interview."""
 
-from fmlib.study.bank import cheat_sheet, claims_table, interview_cards
+from fmlib.study.cards import cheat_sheet, claims_table, interview_cards
 from fmlib.study.checker import check, start
 from fmlib.study.interview import MockInterview
 

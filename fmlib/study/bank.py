@@ -1,12 +1,10 @@
 """The question bank and the claims ledger: two readable files in `texts/`, loaded with checks that name the line."""
 
-import re
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from functools import cache
 from pathlib import Path
 
 import yaml
-from IPython.display import Markdown, display
 
 TEXTS = Path(__file__).parent / "texts"
 LEVELS = ("screen", "on-site", "research")
@@ -52,6 +50,16 @@ class Question:
     must: bool = False
     shows: str = ""
 
+    def problem(self) -> str | None:
+        """What does not go together, or None."""
+        if self.level not in LEVELS:
+            return f"level must be one of {', '.join(LEVELS)}, got {self.level!r}"
+        if self.lesson not in LESSONS:
+            return f"lesson must be 0 to 9, got {self.lesson}"
+        if bool(self.shows) == self.proof.startswith("source: "):
+            return "shows must name words of the proof, and be left out for a source"
+        return None
+
 
 @dataclass
 class Claim:
@@ -69,6 +77,12 @@ class Claim:
     source: str = ""
     checked: bool = True
     proof: list = field(default_factory=list)
+
+    def problem(self) -> str | None:
+        """What does not go together, or None."""
+        if self.verdict not in VERDICTS:
+            return f"verdict must be one of {', '.join(VERDICTS)}, got {self.verdict!r}"
+        return None
 
 
 class _LineLoader(yaml.SafeLoader):
@@ -106,31 +120,27 @@ def _entry(file: str, entry, kind: type):
         if name not in fields:
             raise BankError(f"{where}: unknown field {name!r}, expected some of {', '.join(fields)}")
     for name, spec in fields.items():
-        optional = name in ("next", "derive", "must", "shows", "source", "checked", "proof") and not (
-            kind is Question and name == "proof"
-        )
-        if name not in entry:
-            if optional:
-                continue
+        optional = (spec.default, spec.default_factory) != (MISSING, MISSING)
+        if name in entry:
+            entry[name] = _value(where, name, entry[name], spec.type, optional)
+        elif not optional:
             raise BankError(f"{where}: the field {name!r} is missing")
-        value = entry[name]
-        if not isinstance(value, spec.type) or (spec.type is int and isinstance(value, bool)):
-            raise BankError(f"{where}: {name} must be of type {spec.type.__name__}, got {value!r:.60}")
-        if isinstance(value, str):
-            entry[name] = value = value.strip()
-            if not value and not optional:
-                raise BankError(f"{where}: {name} is empty")
     item = kind(**entry)
-    if kind is Question:
-        if item.level not in LEVELS:
-            raise BankError(f"{where}: level must be one of {', '.join(LEVELS)}, got {item.level!r}")
-        if item.lesson not in LESSONS:
-            raise BankError(f"{where}: lesson must be 0 to 9, got {item.lesson}")
-        if bool(item.shows) == item.proof.startswith("source: "):
-            raise BankError(f"{where}: shows must name words of the proof, and be left out for a source")
-    elif item.verdict not in VERDICTS:
-        raise BankError(f"{where}: verdict must be one of {', '.join(VERDICTS)}, got {item.verdict!r}")
+    problem = item.problem()
+    if problem:
+        raise BankError(f"{where}: {problem}")
     return item
+
+
+def _value(where: str, name: str, value, kind: type, optional: bool):
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise BankError(f"{where}: {name} must be of type {kind.__name__}, got {value!r:.60}")
+    if not isinstance(value, str):
+        return value
+    value = value.strip()
+    if not value and not optional:
+        raise BankError(f"{where}: {name} is empty")
+    return value
 
 
 @cache
@@ -157,67 +167,3 @@ def _unique(items: list) -> list:
             raise BankError(f"the id {item.id!r} is used twice")
         seen.add(item.id)
     return items
-
-
-def link(proof: str) -> str:
-    """The markdown behind a proof: a link to a section of a lesson or to a test, or the source itself."""
-    if proof.startswith("source: "):
-        return proof.removeprefix("source: ")
-    if proof.startswith("tests/"):
-        file, _, name = proof.partition("::")
-        return f"`{name}` in [{file}](../{file})"
-    number, _, heading = proof.partition("#")
-    anchor = heading.replace(" ", "-").replace('"', "%22")
-    return f"[lesson {number}, {heading}]({LESSONS[int(number)]}.ipynb#{anchor})"
-
-
-def answer_text(question: Question) -> str:
-    """What is on the back of a question's card, as markdown."""
-    parts = [f"**In 30 seconds.** {question.answer}"]
-    if question.derive:
-        parts.append(f"**On the whiteboard.** {question.derive}")
-    parts.append(f"**The usual wrong answer.** {question.wrong} *Why it is wrong:* {question.why}")
-    parts.append(f"**{'Source' if question.proof.startswith('source: ') else 'Proof'}.** {link(question.proof)}")
-    return "\n\n".join(parts)
-
-
-def card(question: Question) -> str:
-    """A question as folded markdown: it opens on a click, and needs no kernel."""
-    front = f"<b>{_inline(question.ask)}</b> <i>({question.level})</i>"
-    back = answer_text(question)
-    if question.next:
-        back += "\n\n**Next they ask.** " + " ".join(f"*{questions()[i].ask}*" for i in question.next)
-    return f"<details><summary>{front}</summary>\n\n{back}\n\n</details>"
-
-
-def _inline(text: str) -> str:
-    """Markdown's code spans as HTML, for the summary line, where markdown is not read."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
-
-
-def interview_cards(*ids: str) -> None:
-    """Show these questions of the bank, folded."""
-    bank = questions()
-    for i in ids:
-        if i not in bank:
-            raise ValueError(f"ids must be ids of the question bank, got {i!r}")
-    display(Markdown("\n\n".join(card(bank[i]) for i in ids)))
-
-
-def cheat_sheet() -> None:
-    """Show the sheet: every formula on one page, each line with a link to the section that proves it."""
-    display(Markdown((TEXTS / "cheat_sheet.md").read_text(encoding="utf-8")))
-
-
-def claims_table() -> None:
-    """Show the whole ledger, one claim after the other."""
-    parts = []
-    for c in claims().values():
-        source = f" *Source:* {c.source}." if c.source else ""
-        unread = "" if c.checked else " *The source was not read for this: check it before you rely on it.*"
-        proof = " *Shown in:* " + "; ".join(link(p) for p in c.proof) + "." if c.proof else ""
-        parts.append(
-            f"**{c.id}** {VERDICTS[c.verdict]} ({c.sections}) The sheet says: {c.says}\n\n"
-            f"> {c.correct}{source}{unread}{proof}"
-        )
-    display(Markdown("\n\n".join(parts)))

@@ -9,7 +9,8 @@ import nbformat
 import pytest
 from nbconvert import HTMLExporter
 
-from fmlib.study.bank import TEXTS, card, claims, link, questions
+from fmlib.study.bank import TEXTS, claims, questions
+from fmlib.study.cards import card, link
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb"))

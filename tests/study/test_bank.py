@@ -10,19 +10,8 @@ import nbformat
 import pytest
 import torch
 
-from fmlib.study.bank import (
-    LESSONS,
-    LEVELS,
-    TEXTS,
-    BankError,
-    Claim,
-    Question,
-    card,
-    claims,
-    interview_cards,
-    load,
-    questions,
-)
+from fmlib.study.bank import LESSONS, LEVELS, TEXTS, BankError, Claim, Question, claims, load, questions
+from fmlib.study.cards import card, interview_cards
 from fmlib.study.checker import examine
 
 ROOT = Path(__file__).resolve().parents[2]

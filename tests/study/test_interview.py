@@ -10,9 +10,9 @@ import pytest
 from ipywidgets import Textarea, Widget
 from ipywidgets.widgets.widget import _instances
 
-from fmlib.study import interview
-from fmlib.study.bank import LESSONS, questions
-from fmlib.study.interview import FORMAT, MockInterview, Results, ResultsError, choose, progress_table, when
+from fmlib.study.bank import LESSONS, LEVELS, questions
+from fmlib.study.interview import MockInterview
+from fmlib.study.results import FORMAT, Results, ResultsError, choose, progress_table, when
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 FIRST, SECOND = list(questions())[:2]
@@ -128,7 +128,7 @@ def test_a_file_that_cannot_be_used_is_kept_aside(results, content, reason):
 def test_two_notebooks_at_once(results):
     """Two processes write 30 answers each into one file; none is lost, as would happen without the lock."""
     code = (
-        "import sys; from fmlib.study.interview import Results\n"
+        "import sys; from fmlib.study.results import Results\n"
         "r = Results(sys.argv[1])\n"
         "for i in range(30): r.note_answer(sys.argv[2], f'{i}')\n"
     )
@@ -206,7 +206,7 @@ def test_it_asks_by_topic_and_level(results):
     widget.skip_button.click()
     assert widget.question.id not in seen
     empty = next(
-        ((t, lv) for t in LESSONS for lv in interview.LEVELS
+        ((t, lv) for t in LESSONS for lv in LEVELS
          if not any(q.lesson == t and q.level == lv for q in questions().values())),
         None,
     )  # fmt: skip
