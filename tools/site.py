@@ -25,9 +25,11 @@ from pygments.formatters import HtmlFormatter
 from render import NOTEBOOKS, WIDGET_VIEW, clean, execute, read_text
 from traitlets.config import Config
 
+from fmlib.page.scripts import join
+
 ROOT = NOTEBOOKS.parent
 SITE = ROOT / "site"
-PLAYER = (ROOT / "fmlib" / "page" / "static" / "player.js").read_text(encoding="utf-8")
+PLAYER = join("player")
 TABLE = re.compile(r"^\| \[.*\]\(notebooks/.*$", re.MULTILINE)  # the rows of the README's table of lessons
 
 HIDE_INPUT = Config({"TagRemovePreprocessor": {"enabled": True, "remove_input_tags": {"hide-input"}}})
@@ -196,8 +198,8 @@ def lesson_page(text: Path, order: list[str]) -> str:
     script = ""
     if players:
         data = json.dumps(players).replace("</", "<\\/")
-        player = PLAYER.replace("export default { render };", "")
-        script = f'<script type="application/json" id="players">{data}</script>\n<script>\n{player}{MOUNT}</script>'
+        script = f'<script type="application/json" id="players">{data}</script>\n'
+        script += f'<script type="module">\n{PLAYER}{MOUNT}</script>'
     i = order.index(text.stem)
     links = ['<a href="index.html">all lessons</a>']
     links += [f'<a href="{order[i - 1]}.html">previous</a>'] if i else []

@@ -7,7 +7,6 @@ pages without widgets; `AnswerBox` keeps what a reader types out of the file.
 """
 
 import hashlib
-import pathlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import ipywidgets
 import traitlets
 from IPython import get_ipython
 
-STATIC = pathlib.Path(__file__).parent / "static"
+from fmlib.page.scripts import join
 
 _built: dict[str, list[ipywidgets.Widget]] = {}  # by the id of the family
 _calls: dict[str, tuple[str, Counter]] = {}  # by cell: the run of it that was seen last, and its calls
@@ -108,7 +107,7 @@ class WithStill:
 class Notice(anywidget.AnyWidget):
     """A line that says so when no kernel answers, as in a notebook that was opened again; and otherwise `value`."""
 
-    _esm = STATIC / "notice.js"
+    _esm = join("notice")
     value = traitlets.Unicode().tag(sync=True)
     asleep = traitlets.Unicode("The kernel does not answer. Run this cell, or wait until it is free.").tag(sync=True)
 
@@ -123,7 +122,7 @@ class AnswerBox(anywidget.AnyWidget):
     on_submit: called without arguments when the reader presses Ctrl+Enter.
     """
 
-    _esm = STATIC / "answer.js"
+    _esm = join("answer")
     label = traitlets.Unicode("Your answer").tag(sync=True)
     placeholder = traitlets.Unicode().tag(sync=True)
     disabled = traitlets.Bool(False).tag(sync=True)

@@ -7,7 +7,6 @@ a still picture behind, for pages where nothing runs. `LiveFigure` is for what m
 
 import asyncio
 import io
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +24,7 @@ from fmlib.checks import check_int, check_number
 from fmlib.page import plots
 from fmlib.page.alive import Notice, WithStill, adopt, family
 from fmlib.page.plots import COLORS
+from fmlib.page.scripts import join
 
 BLEND = LinearSegmentedColormap.from_list("time", [COLORS["noise"], "#4D4D4D", COLORS["data"]])
 FAR = 16  # coordinates are kept up to so many view widths away; beyond, they are off the page in any case
@@ -75,7 +75,7 @@ class FlowPlayer(WithStill, anywidget.AnyWidget):
     trait to a value that it cannot have raises traitlets.TraitError.
     """
 
-    _esm = pathlib.Path(__file__).parent / "static" / "player.js"
+    _esm = join("player")
     _data = traitlets.Bytes().tag(sync=True)
     _meta = traitlets.Dict().tag(sync=True)
     t = traitlets.CFloat().tag(sync=True)

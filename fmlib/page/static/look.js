@@ -1,0 +1,22 @@
+// The style sheet of what is drawn in the page: panels with pictures, and rows of controls below them.
+
+export const CSS = `
+.fm-player { --fm-ink: var(--jp-content-font-color1, light-dark(#1b1b1b, #e8e8e8));
+  --fm-faint: var(--jp-content-font-color3, light-dark(#777, #999)); color: var(--fm-ink);
+  font: 13px/1.4 var(--jp-content-font-family, system-ui, sans-serif); max-width: 840px; }
+.fm-panels { display: flex; flex-wrap: wrap; gap: 8px; }
+.fm-panel { flex: 0 1 calc((100% - 8px * (var(--fm-columns) - 1)) / var(--fm-columns)); max-width: 560px;
+  margin: 0; min-width: min(200px, 100%); }
+.fm-panel figcaption { text-align: center; }
+.fm-panel canvas { width: 100%; display: block; border-radius: 4px; cursor: crosshair; }
+.fm-row { display: flex; flex-wrap: wrap; align-items: center; gap: 6px 12px; margin-top: 6px; }
+.fm-row label { display: flex; align-items: center; gap: 6px; flex: 1 1 260px; min-width: 0; }
+.fm-row label.fm-small { flex: 0 0 auto; }
+.fm-row input[type=range] { flex: 1; min-width: 80px; accent-color: #0072B2; }
+.fm-row button, .fm-row select { font: inherit; color: inherit; background: transparent; padding: 2px 10px;
+  border: 1px solid var(--fm-faint); border-radius: 4px; min-height: 28px; }
+.fm-row select option { color: #1b1b1b; background: #fff; }
+.fm-row output { min-width: 5.5em; font-variant-numeric: tabular-nums; }
+.fm-player :focus-visible { outline: 3px solid #E69F00; outline-offset: 2px; }
+.fm-readout { min-height: 1.4em; color: var(--fm-faint); font-variant-numeric: tabular-nums; }
+`;
