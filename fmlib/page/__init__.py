@@ -1,7 +1,10 @@
 """What draws: the player, live figures, still pictures and their one style."""
 
 from fmlib.page import plots
-from fmlib.page.player import FlowPlayer, LiveFigure, Panel, cell_centres, density_frames, field_frames
+from fmlib.page.frames import cell_centres, density_frames, field_frames
+from fmlib.page.live_figure import LiveFigure
+from fmlib.page.panel import Panel
+from fmlib.page.player import FlowPlayer
 from fmlib.page.plots import COLORS, LiveLoss, bare, cloud, image_grid, panels, show
 
 __all__ = [
