@@ -1,10 +1,11 @@
 """Batches: what a dataloader may yield, how it is read, and small dataloaders over functions and pairs."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fmlib.checks import check_int, check_pair, check_tensor
 from fmlib.guidance import drop_labels
@@ -117,6 +118,32 @@ class Batch(NamedTuple):
         """The first condition, or the one called "label", if it holds integers [B]: classes."""
         c = self.args[0] if self.args else self.named.get("label")
         return c if is_label(c, self.x1) else None
+
+    def field(self, model: Callable, dtype: torch.dtype) -> Callable:
+        """model(t, x) with the conditions of this batch; all floating-point numbers in the dtype of the model."""
+
+        def cast(x):
+            return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
+
+        args, named = tuple(map(cast, self.args)), {name: cast(c) for name, c in self.named.items()}
+        return lambda t, x: model(cast(t), cast(x), *args, **named)
+
+    def check_taken_by(self, network: nn.Module) -> None:
+        """Refuse conditions that the network cannot be called with, instead of leaving them out: TypeError."""
+        if not self.conditions:
+            return
+        try:
+            signature = inspect.signature(network.forward)
+        except (TypeError, ValueError):
+            return
+        try:
+            signature.bind(None, self.x1, *self.args, **self.named)
+        except TypeError as error:
+            call = ", ".join(["t", "x", *(n if n not in self.named else f"{n}=..." for n in self.conditions)])
+            raise TypeError(
+                f"the batches of dataloader have conditions, so model must take model({call}), got {error}. "
+                "To train without conditions, yield x1 alone"
+            ) from None
 
     def coupled(self, coupling: Callable) -> "Batch":
         """Re-paired by coupling(x0, x1), or coupling(x0, x1, label) where there are classes."""

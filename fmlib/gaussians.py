@@ -83,7 +83,7 @@ class GaussianMixture:
         it is finite at both ends of every path.
         """
         q = self._terms(path, t, x)
-        return q.average(self._component_velocity(path, q))
+        return q.average(q.velocity())
 
     def posterior_var(self, path: FlowPath, t, x: Tensor) -> Tensor:
         """tr Var[x_1 given x_t = x], shape [B]: what remains unknown about the data."""
@@ -97,14 +97,8 @@ class GaussianMixture:
         Its mean over t and x_t is the CFM loss of a perfect model: the floor that no training goes below.
         """
         q = self._terms(path, t, x)
-        d_alpha, d_sigma = path.d_alpha(q.t), path.d_sigma(q.t)
-        within = self.dim * q.stds**2 * (d_alpha * q.sigma - q.alpha * d_sigma) ** 2 / q.var
-        return q.total_variance(within, self._component_velocity(path, q))
-
-    def _component_velocity(self, path: FlowPath, q: "_Terms") -> Tensor:
-        d_alpha = path.d_alpha(q.t)
-        slope = (q.alpha * d_alpha * q.stds**2 + path.half_d_sigma_sq(q.t)) / q.var
-        return d_alpha * q.means + slope * q.offset
+        within = self.dim * q.stds**2 * (q.d_alpha * q.sigma - q.alpha * q.d_sigma) ** 2 / q.var
+        return q.total_variance(within, q.velocity())
 
     def _terms(self, path: FlowPath, t, x: Tensor) -> "_Terms":
         check_tensor("x", x)
@@ -148,8 +142,8 @@ class _Terms:
     """What all of the methods above share; every tensor broadcasts to [B, K, d]."""
 
     def __init__(self, path: FlowPath, t: Tensor, x: Tensor, means: Tensor, stds: Tensor, weights: Tensor):
-        self.dtype, self.t, self.means, self.stds = x.dtype, t, means, stds
-        self.alpha, self.sigma = path.alpha(t), path.sigma(t)
+        self.dtype, self.means, self.stds = x.dtype, means, stds
+        self.alpha, self.sigma, self.d_alpha, self.d_sigma, self.half_d_sigma_sq = path.at(t)
         self.var = self.alpha**2 * stds**2 + self.sigma**2  # [B, K, 1]
         self.offset = x[:, None, :] - self.alpha * means  # [B, K, d]
         d = x.shape[1]
@@ -165,6 +159,11 @@ class _Terms:
 
     def _mean(self, values: Tensor) -> Tensor:
         return (self.posterior * values).sum(dim=1)
+
+    def velocity(self) -> Tensor:
+        """E[u_t given x_t = x and the component k]: [B, K, d]."""
+        slope = (self.alpha * self.d_alpha * self.stds**2 + self.half_d_sigma_sq) / self.var
+        return self.d_alpha * self.means + slope * self.offset
 
     def total_variance(self, within: Tensor, means: Tensor) -> Tensor:
         """Law of total variance, traced over d: mean of the variances plus variance of the means."""

@@ -7,6 +7,7 @@ u_t = d x_t / dt - follows from them, as in Lipman et al. 2023 (arXiv 2210.02747
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,23 +17,47 @@ from fmlib.checks import at_least_single, check_int, check_number, check_pair, c
 Schedule = Callable[[Tensor], Tensor]
 
 
+class Coefficients(NamedTuple):
+    """alpha, sigma and their derivatives at some times, each of the shape of t."""
+
+    alpha: Tensor
+    sigma: Tensor
+    d_alpha: Tensor
+    d_sigma: Tensor
+    half_d_sigma_sq: Tensor
+
+
 @dataclass(frozen=True)
 class FlowPath:
-    """A Gaussian probability path.
+    """A Gaussian probability path. FlowPath("mine", alpha, sigma) is one: the rest follows from the two functions.
 
     name:              for labels and messages.
     alpha, d_alpha:    the factor of the data x_1 and its derivative in t; any shape in, the same shape out.
     sigma, d_sigma:    the factor of the noise x_0 and its derivative in t.
     half_d_sigma_sq:   sigma * d_sigma, the derivative of sigma^2 / 2. It stays finite where d_sigma does not
                        (VP-linear at t = 1), and the marginal velocity needs only this product.
+    A derivative that is not given is taken by automatic differentiation.
     """
 
     name: str
     alpha: Schedule
     sigma: Schedule
-    d_alpha: Schedule
-    d_sigma: Schedule
-    half_d_sigma_sq: Schedule
+    d_alpha: Schedule | None = None
+    d_sigma: Schedule | None = None
+    half_d_sigma_sq: Schedule | None = None
+
+    def __post_init__(self):
+        for name, derived in (
+            ("d_alpha", lambda t: _derivative(self.alpha, t)),
+            ("d_sigma", lambda t: _derivative(self.sigma, t)),
+            ("half_d_sigma_sq", lambda t: self.sigma(t) * self.d_sigma(t)),
+        ):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, derived)
+
+    def at(self, t: Tensor) -> Coefficients:
+        """All coefficients at t."""
+        return Coefficients(*(getattr(self, name)(t) for name in Coefficients._fields))
 
     def sample_xt(self, t, x0: Tensor, x1: Tensor) -> Tensor:
         """x_t = alpha(t) x_1 + sigma(t) x_0.
@@ -70,13 +95,17 @@ class FlowPath:
         return self.prior_std * torch.randn(*shape, device=device, dtype=dtype, generator=generator)
 
 
+def _derivative(f: Schedule, t: Tensor) -> Tensor:
+    return torch.func.jvp(f, (t,), (torch.ones_like(t),))[1]
+
+
 def rectified_flow_path() -> FlowPath:
     """x_t = (1 - t) x_0 + t x_1, u_t = x_1 - x_0.
 
     Liu et al. 2022 (arXiv 2209.03003), eq. 1; I-CFM of Tong et al. 2023 (arXiv 2302.00482) at sigma = 0.
     """
     return FlowPath(
-        name="rectified_flow",
+        "rectified_flow",
         alpha=lambda t: t,
         sigma=lambda t: 1 - t,
         d_alpha=torch.ones_like,
@@ -92,18 +121,12 @@ def vp_cosine_path() -> FlowPath:
     the trigonometric interpolant of Albergo & Vanden-Eijnden 2022 (arXiv 2209.15571).
     """
     c = math.pi / 2
-
-    # cos(c t) is written as sin(c (1 - t)), which is exactly 0 at t = 1; cos(pi / 2) in floating point is not.
-    def alpha(t):
-        return torch.sin(c * t)
-
-    def sigma(t):
-        return torch.sin(c * (1 - t))
-
+    alpha = lambda t: torch.sin(c * t)
+    sigma = lambda t: torch.sin(c * (1 - t))  # exactly 0 at t = 1, where cos(pi / 2) in floating point is not
     return FlowPath(
-        name="vp_cosine",
-        alpha=alpha,
-        sigma=sigma,
+        "vp_cosine",
+        alpha,
+        sigma,
         d_alpha=lambda t: c * sigma(t),
         d_sigma=lambda t: -c * alpha(t),
         half_d_sigma_sq=lambda t: -c * alpha(t) * sigma(t),
@@ -125,34 +148,22 @@ def vp_linear_path(beta_min: float = 0.1, beta_max: float = 20.0) -> FlowPath:
     beta_min, beta_max = check_number("beta_min", beta_min), check_number("beta_max", beta_max)
     if not 0 < beta_min <= beta_max:
         raise ValueError(f"beta_min and beta_max must satisfy 0 < beta_min <= beta_max, got {beta_min} and {beta_max}")
-    tau_min = 1e-5
-
-    def beta(tau):
-        return beta_min + (beta_max - beta_min) * tau
-
-    def big_t(tau):
-        return beta_min * tau + 0.5 * (beta_max - beta_min) * tau**2
-
-    def alpha(t):
-        return torch.exp(-0.5 * big_t(1 - t))
-
-    def sigma(t):
-        return torch.sqrt(-torch.expm1(-big_t(1 - t)))  # expm1 keeps the digits of a small T
-
-    def half_d_sigma_sq(t):
-        return -0.5 * beta(1 - t) * alpha(t) ** 2
+    beta = lambda tau: beta_min + (beta_max - beta_min) * tau
+    big_t = lambda tau: beta_min * tau + 0.5 * (beta_max - beta_min) * tau**2
+    alpha = lambda t: torch.exp(-0.5 * big_t(1 - t))
+    sigma = lambda t: torch.sqrt(-torch.expm1(-big_t(1 - t)))  # expm1 keeps the digits of a small T
 
     def d_sigma(t):
-        tau = (1 - t).clamp_min(tau_min)  # not 1 - clamp(t): in float32 that would round tau
+        tau = (1 - t).clamp_min(1e-5)  # not 1 - clamp(t): in float32 that would round tau
         return -0.5 * beta(tau) * torch.exp(-big_t(tau)) / torch.sqrt(-torch.expm1(-big_t(tau)))
 
     return FlowPath(
-        name="vp_linear",
-        alpha=alpha,
-        sigma=sigma,
+        "vp_linear",
+        alpha,
+        sigma,
         d_alpha=lambda t: 0.5 * beta(1 - t) * alpha(t),
         d_sigma=d_sigma,
-        half_d_sigma_sq=half_d_sigma_sq,
+        half_d_sigma_sq=lambda t: -0.5 * beta(1 - t) * alpha(t) ** 2,
     )
 
 
@@ -171,18 +182,12 @@ def ve_path(sigma_min: float = 0.01, sigma_max: float = 50.0) -> FlowPath:
             f"sigma_min and sigma_max must satisfy 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}"
         )
     log_min, log_max = math.log(sigma_min), math.log(sigma_max)
-
-    def sigma(t):
-        return torch.exp(log_max * (1 - t) + log_min * t)
-
-    def d_sigma(t):
-        return (log_min - log_max) * sigma(t)
-
+    sigma = lambda t: torch.exp(log_max * (1 - t) + log_min * t)
     return FlowPath(
-        name="ve",
-        alpha=torch.ones_like,
-        sigma=sigma,
+        "ve",
+        torch.ones_like,
+        sigma,
         d_alpha=torch.zeros_like,
-        d_sigma=d_sigma,
+        d_sigma=lambda t: (log_min - log_max) * sigma(t),
         half_d_sigma_sq=lambda t: (log_min - log_max) * sigma(t) ** 2,
     )

@@ -109,27 +109,43 @@ class CountCalls:
         return self.model(t, x, *label, **conditions)
 
 
-# One step of each solver, from t to t_next. The ends are passed as they are on the grid: t + (t_next - t) can miss
-# t_next by a rounding error, and leave [0, 1].
+def _sampler(step: Callable, steps: int) -> Callable[..., Tensor]:
+    """The sampler whose formula is step(v, t, t_next, x) -> x at t_next, with the call that all samplers share."""
+
+    def sampler(
+        model, x0, steps=steps, t_start=0.0, t_end=1.0, return_trajectory=False, *,
+        grid=uniform_grid, grad=False, **conditions,
+    ):  # fmt: skip
+        return _integrate(step, model, x0, steps, t_start, t_end, return_trajectory, grid, grad, conditions)
+
+    sampler.__name__ = sampler.__qualname__ = step.__name__.removesuffix("_step").removeprefix("_") + "_sampler"
+    sampler.__doc__ = step.__doc__
+    return sampler
+
+
+# The formulas. The ends of a step are passed as they are on the grid: t + (t_next - t) can miss t_next by a rounding
+# error, and leave [0, 1].
 
 
 def _euler_step(v, t, t_next, x):
+    """Euler: global order 1, 1 model call a step."""
     return x + (t_next - t) * v(t, x)
 
 
 def _midpoint_step(v, t, t_next, x):
+    """Explicit midpoint: global order 2, 2 model calls a step."""
     dt = t_next - t
     return x + dt * v(t + dt / 2, x + dt / 2 * v(t, x))
 
 
 def _heun_step(v, t, t_next, x):
-    dt = t_next - t
-    v1 = v(t, x)
-    v2 = v(t_next, x + dt * v1)
-    return x + dt / 2 * (v1 + v2)
+    """Heun (explicit trapezoid): global order 2, 2 model calls a step."""
+    v1, dt = v(t, x), t_next - t
+    return x + dt / 2 * (v1 + v(t_next, x + dt * v1))
 
 
 def _rk4_step(v, t, t_next, x):
+    """Classical Runge-Kutta: global order 4, 4 model calls a step."""
     dt = t_next - t
     k1 = v(t, x)
     k2 = v(t + dt / 2, x + dt / 2 * k1)
@@ -138,36 +154,10 @@ def _rk4_step(v, t, t_next, x):
     return x + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
-def euler_sampler(
-    model, x0, steps=50, t_start=0.0, t_end=1.0, return_trajectory=False, *,
-    grid=uniform_grid, grad=False, **conditions,
-):  # fmt: skip
-    """Euler: global order 1, 1 model call a step."""
-    return _integrate(_euler_step, model, x0, steps, t_start, t_end, return_trajectory, grid, grad, conditions)
-
-
-def midpoint_sampler(
-    model, x0, steps=50, t_start=0.0, t_end=1.0, return_trajectory=False, *,
-    grid=uniform_grid, grad=False, **conditions,
-):  # fmt: skip
-    """Explicit midpoint: global order 2, 2 model calls a step."""
-    return _integrate(_midpoint_step, model, x0, steps, t_start, t_end, return_trajectory, grid, grad, conditions)
-
-
-def heun_sampler(
-    model, x0, steps=50, t_start=0.0, t_end=1.0, return_trajectory=False, *,
-    grid=uniform_grid, grad=False, **conditions,
-):  # fmt: skip
-    """Heun (explicit trapezoid): global order 2, 2 model calls a step."""
-    return _integrate(_heun_step, model, x0, steps, t_start, t_end, return_trajectory, grid, grad, conditions)
-
-
-def rk4_sampler(
-    model, x0, steps=25, t_start=0.0, t_end=1.0, return_trajectory=False, *,
-    grid=uniform_grid, grad=False, **conditions,
-):  # fmt: skip
-    """Classical Runge-Kutta: global order 4, 4 model calls a step."""
-    return _integrate(_rk4_step, model, x0, steps, t_start, t_end, return_trajectory, grid, grad, conditions)
+euler_sampler = _sampler(_euler_step, steps=50)
+midpoint_sampler = _sampler(_midpoint_step, steps=50)
+heun_sampler = _sampler(_heun_step, steps=50)
+rk4_sampler = _sampler(_rk4_step, steps=25)
 
 
 def ddim_sampler(
@@ -181,12 +171,11 @@ def ddim_sampler(
     """
 
     def step(v, t, t_next, x):
-        velocity = v(t, x)
-        alpha, sigma, d_alpha, d_sigma = path.alpha(t), path.sigma(t), path.d_alpha(t), path.d_sigma(t)
-        determinant = alpha * d_sigma - d_alpha * sigma  # never 0, see fmlib.conversions
-        x1 = (d_sigma * x - sigma * velocity) / determinant
-        epsilon = (alpha * velocity - d_alpha * x) / determinant
-        return path.alpha(t_next) * x1 + path.sigma(t_next) * epsilon
+        velocity, c, end = v(t, x), path.at(t), path.at(t_next)
+        determinant = c.alpha * c.d_sigma - c.d_alpha * c.sigma  # never 0, see fmlib.conversions
+        x1 = (c.d_sigma * x - c.sigma * velocity) / determinant
+        epsilon = (c.alpha * velocity - c.d_alpha * x) / determinant
+        return end.alpha * x1 + end.sigma * epsilon
 
     return _integrate(step, model, x0, steps, t_start, t_end, return_trajectory, grid, grad, conditions)
 
@@ -209,12 +198,11 @@ def sde_sampler(
         raise ValueError(f"t_start must be below t_end for an SDE, got {t_start} and {t_end}")
 
     def step(v, t, t_next, x):
-        dt, velocity = t_next - t, v(t, x)
-        alpha, d_alpha = path.alpha(t), path.d_alpha(t)
+        dt, velocity, c = t_next - t, v(t, x), path.at(t)
         # Selected on the device, so that the loop never waits for it.
-        amount = torch.where(alpha > 0, noise * torch.ones_like(alpha), torch.zeros_like(alpha))
-        rate = d_alpha / torch.where(alpha > 0, alpha, torch.ones_like(alpha))
-        g_squared = 2 * (rate * path.sigma(t) ** 2 - path.half_d_sigma_sq(t))
+        amount = torch.where(c.alpha > 0, noise * torch.ones_like(c.alpha), torch.zeros_like(c.alpha))
+        rate = c.d_alpha / torch.where(c.alpha > 0, c.alpha, torch.ones_like(c.alpha))
+        g_squared = 2 * (rate * c.sigma**2 - c.half_d_sigma_sq)
         drift = velocity + amount * (velocity - rate * x)
         dw = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
         return x + dt * drift + (amount * g_squared * dt).clamp_min(0).sqrt() * dw
@@ -262,10 +250,11 @@ def log_likelihood(
     """
     check_tensor("x1", x1)
     shape, d, dtype = x1.shape, x1[0].numel(), at_least_single(x1)
-    if probes is not None:
-        signs = (
-            torch.randint(0, 2, (check_int("probes", probes), *shape), generator=generator, device=x1.device) * 2 - 1
-        )
+    if probes is None:  # unit vectors: each picks one diagonal entry of the Jacobian
+        directions, share = torch.eye(d, dtype=dtype, device=x1.device).reshape(d, 1, *shape[1:]), 1
+    else:  # Hutchinson's random signs: each gives the trace on average
+        share = check_int("probes", probes)
+        directions = torch.randint(0, 2, (share, *shape), generator=generator, device=x1.device) * 2 - 1
 
     def augmented(t, state):
         with torch.enable_grad():
@@ -273,21 +262,14 @@ def log_likelihood(
             velocity = v(t[0], x)
             if not velocity.requires_grad:
                 raise ValueError("model(t, x) must be differentiable in x, got an output without a gradient")
-            if probes is None:
-                parts = [velocity.reshape(-1, d)[:, i].sum() for i in range(d)]
-                divergence = sum(derivative(p, x).reshape(-1, d)[:, i] for i, p in enumerate(parts))
-            else:
-                dots = [(velocity * s).sum() for s in signs]
-                divergence = sum(
-                    (derivative(p, x) * s).flatten(1).sum(1) for p, s in zip(dots, signs, strict=True)
-                ) / len(signs)
+            dots = [(velocity * e).sum() for e in directions]
+            rows = [torch.autograd.grad(dot, x, retain_graph=True, materialize_grads=True)[0] for dot in dots]
+            divergence = sum((row * e).flatten(1).sum(1) for row, e in zip(rows, directions, strict=True)) / share
         return torch.cat([velocity.detach().reshape(-1, d), divergence.detach()[:, None]], dim=1)
 
-    def derivative(y, x):
-        return torch.autograd.grad(y, x, retain_graph=True, materialize_grads=True)[0]
-
     with torch.inference_mode(False):  # what was made under inference_mode has no gradient, but its copy has
-        x1, conditions = _without_inference(x1), {k: _without_inference(c) for k, c in conditions.items()}
+        x1, directions = _without_inference(x1), _without_inference(directions)
+        conditions = {k: _without_inference(c) for k, c in conditions.items()}
         v = _Field(model, x1, conditions)
         start = x1.detach().to(dtype).reshape(-1, d)
         start = torch.cat([start, start.new_zeros(len(x1), 1)], dim=1)

@@ -1,7 +1,6 @@
 """Training: how t is drawn, the conditional flow matching loss, and the loop that minimises it."""
 
 import copy
-import inspect
 import warnings
 from collections.abc import Callable, Iterable
 
@@ -216,13 +215,13 @@ def train_flow_matching(
             batch = batch._replace(x1=normaliser.normalise(batch.x1))
         if learner.taken == 0:
             hint_at_scale(batch.x1)
-            _check_takes(network, batch)
+            batch.check_taken_by(network)
         if coupling is not None:
             batch = batch.coupled(coupling)
         return batch if label_dropout is None else batch.dropped(label_dropout, null_conditions, num_classes)
 
     def loss(model: nn.Module, batch: Batch, average: nn.Module) -> Tensor:
-        return cfm_loss(conditioned(model, batch, dtype), path, batch.x1, batch.x0, t_dist=t_dist)
+        return cfm_loss(batch.field(model, dtype), path, batch.x1, batch.x0, t_dist=t_dist)
 
     # Tensors made under inference_mode could not be changed afterwards.
     with torch.inference_mode(False), torch.enable_grad():
@@ -265,34 +264,6 @@ def _check_dropout(label_dropout: float | None, null_conditions, num_classes: in
             "conditions give null_conditions"
         )
     return label_dropout
-
-
-def conditioned(model: nn.Module, batch: Batch, dtype: torch.dtype):
-    """model(t, x) with the conditions of the batch; all floating-point numbers in the dtype of the model."""
-
-    def cast(x):
-        return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
-
-    args, named = tuple(map(cast, batch.args)), {name: cast(c) for name, c in batch.named.items()}
-    return lambda t, x: model(cast(t), cast(x), *args, **named)
-
-
-def _check_takes(network: nn.Module, batch: Batch) -> None:
-    """Refuse conditions that the network cannot be called with, instead of leaving them out."""
-    if not batch.conditions:
-        return
-    try:
-        signature = inspect.signature(network.forward)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind(None, batch.x1, *batch.args, **batch.named)
-    except TypeError as error:
-        call = ", ".join(["t", "x", *(name if name not in batch.named else f"{name}=..." for name in batch.conditions)])
-        raise TypeError(
-            f"the batches of dataloader have conditions, so model must take model({call}), got {error}. "
-            "To train without conditions, yield x1 alone"
-        ) from None
 
 
 class History:

@@ -10,7 +10,7 @@ from fmlib.batches import endless_batches
 from fmlib.engine.config import PATHS, build_network
 from fmlib.engine.processes import seed_for
 from fmlib.engine.shards import Shards
-from fmlib.training import conditioned, t_sampler
+from fmlib.training import t_sampler
 
 
 def notebook(
@@ -40,7 +40,7 @@ def notebook(
             x0, x1 = coupling(torch.randn_like(x1) if x0 is None else x0, x1, *batch.args)
         if label_dropout is not None:
             batch = batch._replace(args=(drop_labels(batch.args[0], label_dropout, null),))
-        loss = cfm_loss(conditioned(model, batch, given), path, x1, x0, t_dist=t_sampler(t_dist))
+        loss = cfm_loss(batch.field(model, given), path, x1, x0, t_dist=t_sampler(t_dist))
         losses.append(loss.item())
         assert math.isfinite(losses[-1])
         model.zero_grad(set_to_none=True)

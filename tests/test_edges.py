@@ -378,7 +378,7 @@ def test_every_public_name_is_on_the_walk():
     rooms = {o.__module__ for o in PUBLIC.values()}
     assert rooms == {
         f"fmlib.{r}"
-        for r in "conventions conversions couplings data digits engine.dit gaussians guidance metrics nets paths "
+        for r in "batches conventions conversions couplings data digits engine.dit gaussians guidance learner metrics nets paths "
         "samplers training".split()
     }
     assert {name for name, _ in REFUSED} <= PUBLIC.keys() and {column for _, column in REFUSED} <= COLUMNS.keys()
