@@ -60,7 +60,7 @@ class Learner:
             raise ValueError(
                 "total_steps must be at least 2 for the schedule 'onecycle', got 1: use schedule='constant'"
             )
-        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        self._parameters = parameters = [p for p in self.network.parameters() if p.requires_grad]
         if not parameters:
             raise ValueError("model must have parameters to train, got none that require a gradient")
         if any(p.is_inference() for p in parameters):
@@ -92,7 +92,8 @@ class Learner:
                 f"Usual causes: lr too high (it is {self.lr}), NaN in the data, or float16"
             )
         with _whole():
-            self.network.zero_grad(set_to_none=True)
+            for p in self._parameters:  # these: FSDP shows others between the forward and the backward pass
+                p.grad = None
             self.scaler.scale(value / batch.x1[0].numel()).backward()
             for weight, p in self._copies:
                 weight.grad = None if p.grad is None else p.grad.float()
