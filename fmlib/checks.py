@@ -45,6 +45,27 @@ def check_tensor(name: str, value) -> Tensor:
     return value
 
 
+def check_finite(name: str, x: Tensor) -> Tensor:
+    """Return `x` if it holds neither NaN nor infinity, else raise ValueError."""
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError(f"{name} must be finite, got NaN or infinity in it")
+    return x
+
+
+def check_points(name: str, x, dim: int) -> Tensor:
+    """Return `x` if it is a floating-point tensor [B, dim], else raise TypeError or ValueError."""
+    check_tensor(name, x)
+    if x.dim() != 2 or x.shape[1] != dim:
+        raise ValueError(f"{name} must have shape [B, {dim}], got {list(x.shape)}")
+    return x
+
+
+def check_choice(name: str, value, choices, or_else: str = "") -> None:
+    """ValueError unless `value` is one of the choices. or_else: what else there is, in words."""
+    if not isinstance(value, str | int) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}{or_else}, got {value!r}")
+
+
 def at_least_single(x: Tensor) -> torch.dtype:
     """The dtype to compute in for x: its own, or float32 where it has half precision."""
     return torch.promote_types(x.dtype, torch.float32)
@@ -83,8 +104,7 @@ def check_samples(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         check_tensor(name, value)
         if value.dim() != 2 or value.shape[0] < 2:
             raise ValueError(f"{name} must have shape [N, d] with N >= 2, got {list(value.shape)}")
-        if not bool(torch.isfinite(value).all()):
-            raise ValueError(f"{name} must be finite, got NaN or infinity in it")
+        check_finite(name, value)
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"a and b must have the same dimension, got a {list(a.shape)} and b {list(b.shape)}")
     if a.device != b.device:

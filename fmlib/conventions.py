@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fmlib.checks import at_least_single, check_pair, check_t, check_velocity, expand_t
+from fmlib.checks import at_least_single, check_choice, check_pair, check_t, check_velocity, expand_t
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,7 @@ def adapt(model: Callable, convention: str | Convention) -> Callable[..., Tensor
     convention: the name of one of CONVENTIONS, or your own. Raises ValueError for an unknown name.
     """
     if isinstance(convention, str):
-        if convention not in CONVENTIONS:
-            raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, got {convention!r}")
+        check_choice("convention", convention, CONVENTIONS)
         convention = CONVENTIONS[convention]
 
     def adapted(t, x, *label, **conditions):

@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from fmlib.batches import Pairs
-from fmlib.checks import check_int, check_pair
+from fmlib.checks import check_finite, check_int, check_pair
 from fmlib.samplers import rk4_sampler
 
 
@@ -38,8 +38,7 @@ def minibatch_ot(x0: Tensor, x1: Tensor, label: Tensor | None = None) -> tuple[T
     # On the CPU first: the device may have no double precision.
     flat0, flat1 = (x.detach().cpu().flatten(1).double() for x in (x0, x1))
     for name, x in (("x0", flat0), ("x1", flat1)):
-        if not bool(x.isfinite().all()):
-            raise ValueError(f"{name} must be finite, got NaN or infinity in it")
+        check_finite(name, x)
     for rows in groups:
         cost = torch.cdist(flat1[rows], flat0[rows]).square()
         _, partner = linear_sum_assignment(cost.numpy())

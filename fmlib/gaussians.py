@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from fmlib.checks import at_least_single, check_int, check_t, check_tensor
+from fmlib.checks import at_least_single, check_finite, check_int, check_points, check_t, check_tensor
 from fmlib.paths import FlowPath
 
 
@@ -38,8 +38,7 @@ class GaussianMixture:
         weights = torch.as_tensor(weights, dtype=dtype, device=means.device)
         if weights.shape != (k,):
             raise ValueError(f"weights must have shape [{k}], one a component, got {list(weights.shape)}")
-        if not bool(torch.isfinite(means).all()):
-            raise ValueError("means must be finite, got NaN or infinity in it")
+        check_finite("means", means)
         if not bool(((stds > 0) & torch.isfinite(stds)).all()):
             raise ValueError(f"stds must be positive and finite, got {stds.tolist()}")
         if not bool(((weights >= 0) & torch.isfinite(weights)).all()) or not float(weights.sum()) > 0:
@@ -101,9 +100,7 @@ class GaussianMixture:
         return q.total_variance(within, q.velocity())
 
     def _terms(self, path: FlowPath, t, x: Tensor) -> "_Terms":
-        check_tensor("x", x)
-        if x.dim() != 2 or x.shape[1] != self.dim:
-            raise ValueError(f"x must have shape [B, {self.dim}], got {list(x.shape)}")
+        check_points("x", x, self.dim)
         dtype = at_least_single(x)
         t = check_t(t, x, dtype)[:, None, None]
         # First the dtype, then the device: there may be no float64 on it.
@@ -125,8 +122,7 @@ class EmpiricalDistribution(GaussianMixture):
         check_tensor("data", data)
         if data.dim() != 2:
             raise ValueError(f"data must have shape [N, d], got {list(data.shape)}")
-        if not bool(torch.isfinite(data).all()):
-            raise ValueError("data must be finite, got NaN or infinity in it")
+        check_finite("data", data)
         n, data, dtype = len(data), data.detach().clone(), at_least_single(data)
         self.means, self.stds = data, data.new_zeros(n, dtype=dtype)
         self.weights = data.new_full((n,), 1 / n, dtype=dtype)

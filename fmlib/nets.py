@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fmlib.checks import at_least_single, check_int, check_label, check_t, check_tensor, in_double
+from fmlib.checks import at_least_single, check_int, check_label, check_points, check_t, check_tensor, in_double
 
 
 class _Single(nn.Module):
@@ -119,9 +119,7 @@ class _VectorField(nn.Module):
 
     def condition(self, t: Tensor, x: Tensor, label=None) -> Tensor:
         """The sum of the embeddings of t and of the class, [B, hidden], after checking all three."""
-        check_tensor("x", x)
-        if x.dim() != 2 or x.shape[1] != self.dim:
-            raise ValueError(f"x must have shape [B, {self.dim}], got {list(x.shape)}")
+        check_points("x", x, self.dim)
         if x.dtype != self.x_in.weight.dtype and not torch.is_autocast_enabled(x.device.type):
             raise TypeError(f"x must have the dtype of the network, {self.x_in.weight.dtype}, got {x.dtype}")
         # A time for each sample, as samplers and losses send it, is taken as it is: checking its range would make a

@@ -27,7 +27,15 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
-from fmlib.checks import at_least_single, check_int, check_number, check_tensor, check_velocity, has_double
+from fmlib.checks import (
+    at_least_single,
+    check_finite,
+    check_int,
+    check_number,
+    check_tensor,
+    check_velocity,
+    has_double,
+)
 from fmlib.paths import FlowPath
 
 Grid = Callable[[int], Tensor]
@@ -285,8 +293,7 @@ def _without_inference(value):
 
 
 def _check_start(x0) -> None:
-    if not bool(torch.isfinite(check_tensor("x0", x0)).all()):
-        raise ValueError("x0 must be finite, got NaN or infinity in it")
+    check_finite("x0", check_tensor("x0", x0))
 
 
 def _check_ends(t_start, t_end) -> None:

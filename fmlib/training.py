@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from fmlib.batches import Batch, endless_batches
-from fmlib.checks import at_least_single, check_int, check_number, check_pair, check_tensor, check_velocity
+from fmlib.checks import (
+    at_least_single,
+    check_choice,
+    check_int,
+    check_number,
+    check_pair,
+    check_tensor,
+    check_velocity,
+)
 from fmlib.learner import Learner, bare
 from fmlib.nets import Normaliser
 from fmlib.paths import FlowPath
@@ -58,9 +66,7 @@ def t_sampler(t_dist: str | TSampler) -> TSampler:
     """The function (n, device) -> t [n] behind a name in T_SAMPLERS; a function is returned as it is."""
     if callable(t_dist):
         return t_dist
-    if not isinstance(t_dist, str) or t_dist not in T_SAMPLERS:
-        names = ", ".join(T_SAMPLERS)
-        raise ValueError(f"t_dist must be one of {names} or a function (n, device) -> t [n], got {t_dist!r}")
+    check_choice("t_dist", t_dist, T_SAMPLERS, " or a function (n, device) -> t [n]")
     return T_SAMPLERS[t_dist]
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass, fields
 
 from torch import nn
 
-from fmlib.checks import check_int, check_number
+from fmlib.checks import check_choice, check_int, check_number
 from fmlib.data import sample_checkerboard, sample_eight_gaussians, sample_moons
 from fmlib.engine.dit import SmallDiT
+from fmlib.learner import check_decay
 from fmlib.nets import ResidualMLP, VectorFieldMLP
 from fmlib.paths import rectified_flow_path, ve_path, vp_cosine_path, vp_linear_path
 from fmlib.training import T_SAMPLERS
@@ -54,8 +55,7 @@ class TrainConfig:
 
     def __post_init__(self):
         for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+            check_choice(name, getattr(self, name), allowed)
         lowest = {"hidden": 1, "blocks": 1, "steps": 2, "batch": 1, "seed": 0, "save_every": 1, "log_every": 0}
         for name, minimum in lowest.items():
             value = getattr(self, name)
@@ -63,9 +63,7 @@ class TrainConfig:
                 setattr(self, name, int(value))  # 1e3, as JSON reads it
             setattr(self, name, check_int(name, getattr(self, name), minimum))
         self.lr = check_number("lr", self.lr, 0, open_low=True)
-        self.ema_decay = check_number("ema_decay", self.ema_decay, 0, 1)
-        if self.ema_decay == 1:
-            raise ValueError("ema_decay must be below 1: the average would never move, got 1")
+        self.ema_decay = check_decay(self.ema_decay)
         if not isinstance(self.out, str) or not self.out:
             raise TypeError(f"out must be the name of a folder, got {self.out!r}")
         if not isinstance(self.checkpointing, bool):

@@ -1,11 +1,8 @@
 """The house: who may import whom, what `import fmlib` brings, and where the README's numbers lead."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("matplotlib", "ipywidgets", "anywidget", "sklearn", "fsrs", "yaml", "IPython")
