@@ -39,7 +39,7 @@ HEAD = """# Other seeds
 
 Written by `make seeds`; do not edit. Each lesson was executed with its seeds moved by 1000, 2000, and so on. For the
 assertion that comes nearest to its limit in any of these runs, the factor between its two sides: 1 is the limit."""
-WORDS = ("bank", "interview", "quiz", "player", "plots", "files", "__init__")  # rooms without numbers
+WORDS = ("fmlib.page", "fmlib.study", "fmlib.jupyter", "fmlib.files", "fmlib.progress")  # rooms without numbers
 NAMES = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge"}
 
 
@@ -129,31 +129,35 @@ def run(text: Path, offset: int) -> dict:
 
 
 def rooms_of(code: str) -> set[str]:
-    """The rooms of fmlib whose names stand in this code, and the rooms that they import in turn."""
-    used, modules = set(), []
+    """The rooms whose names stand in this code, such as "engine.loop", and the rooms that they import in turn."""
+    used, todo, found = set(), [], set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Name):
             used.add(node.id)
         elif isinstance(node, ast.Attribute):
             used.add(node.attr)
         elif isinstance(node, ast.ImportFrom):
-            modules.append(node.module)
-    modules += [str(getattr(getattr(fmlib, name, None), "__module__", None)) for name in used]
-    todo, found = [module.removeprefix("fmlib.") for module in modules], set()
+            todo.append(str(node.module))
+    todo += [str(getattr(getattr(fmlib, name, None), "__module__", None)) for name in used]
     while todo:
         room = todo.pop()
-        file = ROOT / "fmlib" / f"{room}.py"
-        if room not in found and room not in WORDS and file.exists():
+        if room.startswith("fmlib.") and not room.startswith(WORDS) and room not in found and file_of(room).exists():
             found.add(room)
-            imports = (n for n in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(n, ast.ImportFrom))
-            todo += [n.module.removeprefix("fmlib.") for n in imports if n.module.startswith("fmlib.")]
-    return found
+            tree = ast.parse(file_of(room).read_text("utf-8"))
+            todo += [str(n.module) for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+    return {room.removeprefix("fmlib.") for room in found}
+
+
+def file_of(room: str) -> Path:
+    """The file of a module such as fmlib.engine.loop, or of a wing, fmlib.engine."""
+    folder = ROOT.joinpath(*room.split("."))
+    return folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
 
 
 def code_hash(text: Path) -> str:
     """Of the lesson's code and of the rooms that its numbers depend on."""
     code = "\n".join(c.source for c in read_text(text).cells if c.cell_type == "code")
-    rooms = [(ROOT / "fmlib" / f"{room}.py").read_text("utf-8") for room in sorted(rooms_of(code))]
+    rooms = [file_of(f"fmlib.{room}").read_text("utf-8") for room in sorted(rooms_of(code))]
     return hashlib.sha256("\n".join([code, *rooms]).encode()).hexdigest()[:16]
 
 

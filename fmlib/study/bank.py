@@ -55,7 +55,7 @@ class Question:
         if self.level not in LEVELS:
             return f"level must be one of {', '.join(LEVELS)}, got {self.level!r}"
         if self.lesson not in LESSONS:
-            return f"lesson must be 0 to 9, got {self.lesson}"
+            return f"lesson must be one of {', '.join(map(str, LESSONS))}, got {self.lesson}"
         if bool(self.shows) == self.proof.startswith("source: "):
             return "shows must name words of the proof, and be left out for a source"
         return None

@@ -111,7 +111,7 @@ for c in CONVENTIONS.values():
 display(Markdown("\n".join(rows)))
 
 # %% [markdown]
-# Lipman et al. leave a little noise at the data, $\sigma_{\min}$ (here $10^{-4}$); the rest agree to rounding. diffusers gives its network $1000\,t$ instead of $t$. Many sources call the model as `model(x, t)`, here it is `model(t, x)`. `adapt(model, "SD3")` translates a model in one line (lesson 09).
+# Lipman et al. leave a little noise at the data, $\sigma_{\min}$ (here $10^{-4}$); the rest agree to rounding. diffusers gives its network $1000\,t$ instead of $t$. Many sources call the model as `model(x, t)`, here it is `model(t, x)`. `adapt(model, "SD3")` translates a model in one line (lesson 10).
 #
 # These lessons started from an **interview sheet** on flow matching, and check it line by line ([appendix](statements.ipynb)). Where it is wrong, they say so. It says that Lipman et al. put the data at $x_0$, and that SD3 goes "also noise → data". Both are wrong; the table follows the papers. In SD3 $x_0$ is the *data*, so the same letter means the opposite. To translate, replace $t$ by $1 - t$, **and** flip the sign of the velocity. Forgetting one of the two is an easy bug. The cell below samples with both, and with each of them alone.
 #

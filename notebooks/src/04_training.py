@@ -555,7 +555,7 @@ print(
 assert spread["stratified"] < 0.85 * spread["uniform"]
 
 # %% [markdown]
-# The **energy distance** is zero exactly when two distributions agree. Its estimate here is unbiased, so real against real scatters around zero, and can be negative. All eight sets are compared with the same test images, and the ± does not contain the luck of these; all rows share it. The generated digits come close and do not reach that floor: a few hundred steps of a plain network leave something to learn. Lesson 08 lets you choose the digit, and lesson 09 gives it a better network.
+# The **energy distance** is zero exactly when two distributions agree. Its estimate here is unbiased, so real against real scatters around zero, and can be negative. All eight sets are compared with the same test images, and the ± does not contain the luck of these; all rows share it. The generated digits come close and do not reach that floor: a few hundred steps of a plain network leave something to learn. Lesson 08 lets you choose the digit, and lesson 10 gives it a better network.
 #
 # In 64 dimensions a pair's own noise averages out over the pixels, the mean loss changes with $t$, and stratified times pay.
 

@@ -32,7 +32,7 @@ from torch import nn
 from fmlib import *
 from fmlib.page import *
 from fmlib.study import *
-from fmlib.train import TrainConfig, train
+from fmlib.engine import SmallDiT, TrainConfig, train
 
 torch.set_num_threads(1)  # these tensors are tiny: a second thread costs more than it brings
 torch.manual_seed(0)

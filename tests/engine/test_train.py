@@ -72,8 +72,7 @@ def python(*arguments, processes=0, timeout=100):
 def script(folder, name, text):
     (folder / name).write_text(
         "from fmlib.engine import *\nfrom fmlib.engine.checkpoints import *\nfrom fmlib.engine.config import *\n"
-        "import torch, torch.distributed as dist, os, sys, json\n"
-        + textwrap.dedent(text)
+        "import torch, torch.distributed as dist, os, sys, json\n" + textwrap.dedent(text)
     )
     return folder / name
 

@@ -214,3 +214,5 @@ def test_seeds_are_run_again_where_a_room_behind_the_lesson_changed():
     assert {"samplers", "digits", "checks"} <= rooms
     assert not {"training", "guidance", "heun_sampler", "plots"} & rooms
     assert "guidance" in seeds.rooms_of("fmlib.train_flow_matching(net, data, path)")  # training imports it
+    assert {"engine", "engine.loop", "learner"} <= seeds.rooms_of("from fmlib.engine import TrainConfig")
+    assert seeds.rooms_of("from fmlib.page import *\nfrom fmlib.study import *") == set()

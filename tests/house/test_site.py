@@ -33,7 +33,7 @@ def with_results(tmp_path, monkeypatch):
     results.rate(card, "Good")
     lesson = folder / "src" / "10_mine.py"
     lesson.write_text(
-        "# %% [markdown]\n# # 10 · Mine\n\n# %%\nfrom fmlib import *\ninterview = MockInterview()\ninterview\n\n"
+        "# %% [markdown]\n# # 10 · Mine\n\n# %%\nfrom fmlib.study import *\ninterview = MockInterview()\ninterview\n\n"
         "# %%\ninterview.progress()\n",
         encoding="utf-8",
     )
