@@ -36,6 +36,7 @@ from fmlib.data import (
 )
 from fmlib.digits import DigitClassifier, Digits, dequantise, load_digits_flow, train_digit_classifier
 from fmlib.gaussians import EmpiricalDistribution, GaussianMixture
+from fmlib.grids import cosine_grid, edm_grid, shift_grid, uniform_grid
 from fmlib.guidance import drop_labels, guided
 from fmlib.learner import ema_warmup, make_ema, update_ema
 from fmlib.metrics import (
@@ -57,18 +58,14 @@ from fmlib.nets import Normaliser, ResidualMLP, SinusoidalTimeEmbed, VectorField
 from fmlib.paths import FlowPath, rectified_flow_path, ve_path, vp_cosine_path, vp_linear_path
 from fmlib.samplers import (
     CountCalls,
-    cosine_grid,
     ddim_sampler,
     dopri5_sampler,
-    edm_grid,
     euler_sampler,
     heun_sampler,
     log_likelihood,
     midpoint_sampler,
     rk4_sampler,
     sde_sampler,
-    shift_grid,
-    uniform_grid,
 )
 from fmlib.training import (
     History,

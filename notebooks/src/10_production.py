@@ -30,9 +30,9 @@ import torch
 from torch import nn
 
 from fmlib import *
+from fmlib.engine import SmallDiT, TrainConfig, train
 from fmlib.page import *
 from fmlib.study import *
-from fmlib.engine import SmallDiT, TrainConfig, train
 
 torch.set_num_threads(1)  # these tensors are tiny: a second thread costs more than it brings
 torch.manual_seed(0)

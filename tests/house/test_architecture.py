@@ -149,7 +149,7 @@ def test_one_place_steps_the_optimiser_of_a_flow(copy):
 
 # --- readable in one sitting
 
-ROOMS = "paths gaussians conversions nets training samplers couplings guidance".split()
+ROOMS = "paths gaussians conversions nets training samplers grids couplings guidance".split()
 
 
 def test_the_mathematics_can_be_read_in_one_sitting():
