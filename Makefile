@@ -40,7 +40,7 @@ again: $(READY)
 	$(BIN)/python tools/again.py $(LESSONS)
 
 lint: $(READY)
-	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/lint-imports --no-logo
 
 # Installed once; again only when one of these two files has changed.
 $(READY): requirements.txt pyproject.toml

@@ -182,6 +182,8 @@ def test_the_page_names_every_room_and_no_other():
     text = PAGE.read_text("utf-8")
     named = set(re.findall(r"^\| `([\w/]+?)(?:\.py|/)?` \|", text, re.MULTILINE))
     assert named == rooms()
+    drawn = re.findall(r'class="label"[^>]*>([\w]+)/?<', (ROOT / "docs" / "house.svg").read_text("utf-8"))
+    assert sorted(drawn) == sorted(name.split("/")[-1] for name in rooms())
     layers = next(c for c in CONTRACTS if c["type"] == "layers")["layers"]
     assert {room for layer in layers for room in re.findall(r"\w+", layer)} == {name.split("/")[0] for name in rooms()}
 
