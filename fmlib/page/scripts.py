@@ -1,10 +1,11 @@
 """One text out of several modules: the page's JavaScript is written in small files, and a widget sends one text.
 
-The files in `static` are ES modules, as a browser reads them. `join` understands what they use, which is three forms,
+The files in `static` are ES modules, as a browser reads them. `join` understands what they use, which is four forms,
 each at the beginning of a line; it refuses everything else, as half a translation would fail in the reader's browser.
 
     import { a, b as c } from "./name.js";
     export function f ...      export const c ...      export class C ...
+    export { a, b } from "./name.js";
     export default { a, b };   (the entry alone)
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 STATIC = Path(__file__).parent / "static"
 
 IMPORT = re.compile(r'^import \{([^{}]*)\} from "([^"\n]*)";$', re.MULTILINE)
+PASSED = re.compile(r'^export \{([^{}]*)\} from "([^"\n]*)";$', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:function|const|class) ([\w$]+))", re.MULTILINE)
 DEFAULT = re.compile(r"^export default \{([\w$, ]*)\};$", re.MULTILINE)
 BESIDE = re.compile(r"\./(\w+)\.js")
@@ -65,42 +67,53 @@ def _add(path: str, folder: Path, modules: dict[str, _Module], above: tuple[str,
     text = (folder / path).read_text(encoding="utf-8")
     _refuse_other_forms(f"{name}.js", text)
 
-    head = ""
-    for found in IMPORT.finditer(text):
+    head, own, passed = "", EXPORT.findall(text), {}
+    asked = [*IMPORT.finditer(text), *PASSED.finditer(text)]
+    for found in sorted(asked, key=lambda found: found.start()):  # the order in which a browser runs them
         place = _place(f"{name}.js", text, found.start())
         module = _add(found[2], folder, modules, (*above, name), place)
-        head += f"const {{ {_bound(found[1], found[2], module.exports, place)} }} = ${BESIDE.fullmatch(found[2])[1]};\n"
-    exports = EXPORT.findall(text)
+        source = f"${BESIDE.fullmatch(found[2])[1]}"
+        names = _names(found[1], found[2], module.exports, place)
+        if found.re is IMPORT:
+            head += f"const {{ {', '.join(f'{a}: {b}' if b else a for a, b in names)} }} = {source};\n"
+            continue
+        for of, renamed in names:
+            if renamed:
+                raise ValueError(f"{place}: a name that is passed on must keep its name, got {of} as {renamed}")
+            if of in own or of in passed:
+                raise ValueError(f"{place}: a name must be exported once, got {of} again")
+            passed[of] = f"{of}: {source}.{of}"  # not a constant of this module, whose own code does not know the name
     default = [name for found in DEFAULT.finditer(text) for name in re.findall(r"[\w$]+", found[1])]
     if above and default:
         place = _place(f"{name}.js", text, DEFAULT.search(text).start())
         raise ValueError(f"{place}: only the entry may have a default, but {above[-1]}.js imports this module")
-    body = DEFAULT.sub("", EXPORT.sub("", IMPORT.sub("", text))).strip()
-    code = f"const ${name} = (() => {{\n{head}{body}\nreturn {{ {_listed(exports + default)} }};\n}})();\n\n"
-    modules[name] = _Module(code, exports, default)
+    body = DEFAULT.sub("", EXPORT.sub("", PASSED.sub("", IMPORT.sub("", text)))).strip()
+    held = _listed([*own, *default, *passed.values()])
+    code = f"const ${name} = (() => {{\n{head}{body}\nreturn {{ {held} }};\n}})();\n\n"
+    modules[name] = _Module(code, [*own, *passed], default)
     return modules[name]
 
 
 def _refuse_other_forms(file: str, text: str) -> None:
-    known = {found.start() for form in (IMPORT, EXPORT, DEFAULT) for found in form.finditer(text)}
+    known = {found.start() for form in (IMPORT, PASSED, EXPORT, DEFAULT) for found in form.finditer(text)}
     code = COMMENT.sub(lambda found: " " * len(found[0]), text)  # of the same length: the places stay
     for word in KEYWORD.finditer(code):
         if word.start() not in known:
             line = text[word.start() :].split("\n")[0]
-            raise ValueError(f"{_place(file, text, word.start())}: join knows three forms, and not this one: {line}")
+            raise ValueError(f"{_place(file, text, word.start())}: join knows four forms, and not this one: {line}")
 
 
-def _bound(names: str, path: str, exports: list[str], place: str) -> str:
-    """`a, b as c` of an import as `a, b: c`, which takes the same names out of an object."""
-    bound = []
+def _names(names: str, path: str, exports: list[str], place: str) -> list[tuple[str, str | None]]:
+    """`a, b as c` of an import as [(a, None), (b, c)]."""
+    found = []
     for part in names.strip().removesuffix(",").split(","):
         name = NAME.fullmatch(part)
         if not name:
             raise ValueError(f"{place}: a name must be a or a as b, got {part.strip()!r}")
         if name[1] not in exports:
             raise ValueError(f"{place}: {path} does not export {name[1]}, but {', '.join(exports) or 'nothing'}")
-        bound.append(f"{name[1]}: {name[2]}" if name[2] else name[1])
-    return ", ".join(bound)
+        found.append((name[1], name[2]))
+    return found
 
 
 def _listed(names: list[str]) -> str:
