@@ -1,0 +1,29 @@
+// Flow matching's closed forms, computed in the page while the reader drags. This is the door; each room is one idea.
+//
+// Pure functions in double precision, without the page. Conventions, those of fmlib: t = 0 is noise, t = 1 is data.
+//   x         flat numbers of n points, n d of them, d = means[0].length, 1 or 2
+//   mixture   { means: [[...] ...], stds: [...], weights: [...] }; checkMixture(json) makes one or says what is wrong
+//   path      makePath(name, params)
+//   field     a function (t, x, out); velocityField(mixture, path) is one
+//   random    makeRandom(seed)
+// Where a function has `out` at its end (or among its options), the answer is written there instead of to new memory.
+//
+//   logProb, score, velocity, posteriorMeanX1, posteriorMeanX0   (mixture, path, t, x, out)
+//   sample(mixture, n, random, out)    samplePrior(path, n, d, random, out)
+//   samplePairs(mixture, path, t, point, n, random, out) -> { x0, x1 }
+//   gridDensity, gridField   (mixture, path, t, xs, ys, out)    gridPoints(xs, ys, out)    cellCentres(low, high, n)
+//   solve(field, x0, { solver, steps, tStart, tEnd, path, out }) -> { ts, states }
+//   solveSde(field, x0, { noise, steps, tStart, tEnd, path, random, out }) -> { ts, states }
+//   guided({ conditional, unconditional }, scale) -> field
+//   flowMap, averageVelocity   (field, x, s, t, { solver, steps, path, out })
+//   inSlices(work, budgetMs, signal), with solving(field, x0, { group, ...as solve }) as the work
+
+export { checkMixture } from "./flow_checks.js";
+export { flowMap, averageVelocity, guided } from "./flow_maps.js";
+export { gridDensity, gridField, gridPoints, cellCentres } from "./flow_grids.js";
+export { logProb, score, velocity, posteriorMeanX1, posteriorMeanX0, velocityField } from "./flow_mixture.js";
+export { makePath, PATH_NAMES } from "./flow_paths.js";
+export { sample, samplePairs, samplePrior } from "./flow_samples.js";
+export { inSlices } from "./flow_slices.js";
+export { solve, solveSde, solving, SOLVER_NAMES } from "./flow_solvers.js";
+export { makeRandom } from "./random.js";

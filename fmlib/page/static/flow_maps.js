@@ -1,0 +1,39 @@
+// Fields out of fields, and the maps that a field makes: guidance, X_{s,t}, its average velocity.
+
+import { checkNumber } from "./flow_checks.js";
+import { solve } from "./flow_solvers.js";
+
+// The guided field v_none + s (v_c - v_none) out of { conditional, unconditional }. scale: s, a number or a function of
+// t. 1 is the conditional field, 0 the unconditional one. Ho & Salimans 2022 (arXiv 2207.12598).
+export function guided({ conditional, unconditional }, scale) {
+  let none = new Float64Array(0);
+  return (t, x, out = new Float64Array(x.length)) => {
+    const s = checkNumber("scale", typeof scale === "function" ? scale(t) : scale);
+    if (s === 1) conditional(t, x, out); // not through the formula: the other field may be infinite where s = 1
+    else if (s === 0) unconditional(t, x, out);
+    else {
+      if (none.length !== x.length) none = new Float64Array(x.length);
+      conditional(t, x, out);
+      unconditional(t, x, none);
+      for (let i = 0; i < x.length; i++) out[i] = none[i] + s * (out[i] - none[i]);
+    }
+    return out;
+  };
+}
+
+// X_{s,t}(x): where the flow carries, until time t, what is at x at time s; either may be the later one.
+// options: solver ("rk4"), steps (50), path, as for `solve`.
+export function flowMap(field, x, s, t, { solver = "rk4", steps = 50, path, out = new Float64Array(x.length) } = {}) {
+  checkNumber("s", s, 0, 1), checkNumber("t", t, 0, 1);
+  if (s === t) out.set(x);
+  else out.set(solve(field, x, { solver, steps, path, tStart: s, tEnd: t }).states[steps]);
+  return out;
+}
+
+// (X_{s,t}(x) - x) / (t - s); at t = s its limit, the velocity.
+export function averageVelocity(field, x, s, t, { out = new Float64Array(x.length), ...options } = {}) {
+  flowMap(field, x, s, t, { ...options, out });
+  if (s === t) field(t, x, out);
+  else for (let i = 0; i < x.length; i++) out[i] = (out[i] - x[i]) / (t - s);
+  return out;
+}
