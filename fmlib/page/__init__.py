@@ -2,6 +2,7 @@
 
 from fmlib.page import plots
 from fmlib.page.frames import cell_centres, density_frames, field_frames
+from fmlib.page.lab import FlowLab
 from fmlib.page.live_figure import LiveFigure
 from fmlib.page.panel import Panel
 from fmlib.page.player import FlowPlayer
@@ -9,6 +10,7 @@ from fmlib.page.plots import COLORS, LiveLoss, bare, cloud, image_grid, panels, 
 
 __all__ = [
     "COLORS",
+    "FlowLab",
     "FlowPlayer",
     "LiveFigure",
     "LiveLoss",

@@ -1,6 +1,6 @@
 """The page's modules as one text: what every widget sends, and every form that is refused.
 
-What the joined text does in a browser: tests/browser/test_scripts.py.
+What the joined text does in a browser: tests/browser/test_joined_scripts.py.
 """
 
 import re

@@ -3,6 +3,7 @@
 export const NOISE = [0, 114, 178];
 export const DATA = [230, 159, 0];
 export const MODEL = "#009E73";
+export const PATH = "#999999";
 
 // From noise blue over the page's ink to data orange.
 export function blend(progress, ink) {

@@ -1,8 +1,7 @@
 // A vector field as arrows, one in each cell of a grid.
 
+import { arrow } from "./arrows.js";
 import { locate, uniform } from "./frames.js";
-
-const HEAD = 0.35; // length of an arrow's head, relative to the arrow
 
 export class Field {
   // entry: shape [frames, rows, columns, 2], offset of its bytes in the buffer, and the integer of the longest arrow.
@@ -35,13 +34,4 @@ export class Field {
     }
     c.stroke();
   }
-}
-
-// From (x, y) by (u, v); two short strokes make the head.
-function arrow(c, x, y, u, v) {
-  c.moveTo(x, y);
-  c.lineTo(x + u, y + v);
-  c.lineTo(x + u - HEAD * (u - 0.6 * v), y + v - HEAD * (v + 0.6 * u));
-  c.moveTo(x + u, y + v);
-  c.lineTo(x + u - HEAD * (u + 0.6 * v), y + v - HEAD * (v - 0.6 * u));
 }

@@ -16,6 +16,11 @@ function refuse(name, expected, value) {
   throw new Error(`${name} must be ${expected}, got ${shown(value)}`);
 }
 
+// The same for a list, of which only the length matters.
+function refuseList(name, expected, list) {
+  throw new Error(`${name} must be ${expected}, got ${isList(list) ? `${list.length} numbers` : shown(list)}`);
+}
+
 export function checkNumber(name, value, low = -Infinity, high = Infinity) {
   if (typeof value === "number" && Number.isFinite(value) && value >= low && value <= high) return value;
   const range = low === -Infinity ? "" : high === Infinity ? ` of at least ${low}` : ` from ${low} to ${high}`;
@@ -34,12 +39,8 @@ export function checkChoice(name, value, choices) {
 
 // n points of d numbers each in one flat array: returns n.
 export function checkPoints(name, x, d) {
-  if (!isList(x) || x.length % d) refuse(name, `a flat array of points of ${d} numbers`, counted(x));
+  if (!isList(x) || x.length % d) refuseList(name, `a flat array of points of ${d} numbers`, x);
   return x.length / d;
-}
-
-function counted(value) {
-  return isList(value) ? `${value.length} numbers` : value;
 }
 
 function isList(value) {
@@ -70,6 +71,6 @@ export function checkMixture(json) {
 }
 
 function numbers(name, list, count, most) {
-  if (!isList(list) || list.length !== count) refuse(name, `${count} numbers, one a component`, counted(list));
+  if (!isList(list) || list.length !== count) refuseList(name, `${count} numbers, one a component`, list);
   return Array.from(list, (v, k) => checkNumber(`${name}[${k}]`, v, 0, most));
 }

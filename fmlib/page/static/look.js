@@ -2,7 +2,7 @@
 
 export const CSS = `
 .fm-player { --fm-ink: var(--jp-content-font-color1, light-dark(#1b1b1b, #e8e8e8));
-  --fm-faint: var(--jp-content-font-color3, light-dark(#777, #999)); color: var(--fm-ink);
+  --fm-faint: var(--jp-content-font-color3, light-dark(#6b6b6b, #999)); color: var(--fm-ink);
   font: 13px/1.4 var(--jp-content-font-family, system-ui, sans-serif); max-width: 840px; }
 .fm-panels { display: flex; flex-wrap: wrap; gap: 8px; }
 .fm-panel { flex: 0 1 calc((100% - 8px * (var(--fm-columns) - 1)) / var(--fm-columns)); max-width: 560px;
@@ -18,5 +18,19 @@ export const CSS = `
 .fm-row select option { color: #1b1b1b; background: #fff; }
 .fm-row output { min-width: 5.5em; font-variant-numeric: tabular-nums; }
 .fm-player :focus-visible { outline: 3px solid #E69F00; outline-offset: 2px; }
+.fm-scene { position: relative; max-width: 640px; touch-action: manipulation; }
+.fm-scene canvas { width: 100%; display: block; border-radius: 4px; cursor: crosshair; }
+.fm-handle { position: absolute; width: 28px; height: 28px; margin: -14px 0 0 -14px; padding: 0; border: 0;
+  background: transparent; cursor: grab; touch-action: none; border-radius: 50%; }
+.fm-handle::before { content: ""; position: absolute; inset: 7px; border-radius: 50%; border: 2px solid #fff;
+  background: #E69F00; box-shadow: 0 0 0 1px #1b1b1b; }
+.fm-handle.fm-width::before { inset: 9px; background: #fff; border-color: #E69F00; }
+.fm-handle.fm-probe::before { background: var(--fm-ink); }
+.fm-handle:active { cursor: grabbing; } .fm-handle.fm-outside { opacity: 0.4; }
+.fm-tour { display: flex; gap: 8px; align-items: baseline; margin: 0 0 6px; max-width: 640px; }
+.fm-tour p { flex: 1; margin: 0; min-height: 2.8em; font-size: 14px; }
+.fm-tour button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--fm-faint);
+  border-radius: 4px; min-height: 28px; padding: 2px 10px; }
+.fm-refused:empty { display: none; } .fm-refused { border-left: 4px solid #D55E00; padding-left: 8px; margin: 6px 0; }
 .fm-readout { min-height: 1.4em; color: var(--fm-faint); font-variant-numeric: tabular-nums; }
 `;

@@ -42,4 +42,13 @@ export class View {
     const box = this.canvas.getBoundingClientRect();
     return [(clientX - box.left) * this.ratio, (clientY - box.top) * this.ratio];
   }
+
+  // The coordinates of a place in the window.
+  point(clientX, clientY) {
+    const box = this.canvas.getBoundingClientRect();
+    const { left, right, bottom, top } = this.limits;
+    const across = (clientX - box.left) / box.width;
+    const down = (clientY - box.top) / box.height;
+    return [left + (right - left) * across, top - (top - bottom) * down];
+  }
 }

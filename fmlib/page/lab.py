@@ -1,0 +1,192 @@
+"""The lab: the page computes the closed forms itself, so that everything can be dragged before a kernel has started."""
+
+from collections.abc import Mapping, Sequence
+
+import anywidget
+import numpy as np
+import torch
+import traitlets
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from fmlib import paths, samplers
+from fmlib.checks import check_choice, check_int, check_number
+from fmlib.gaussians import GaussianMixture
+from fmlib.page import plots
+from fmlib.page.alive import WithStill, family
+from fmlib.page.frames import density_frames, field_frames
+from fmlib.page.scripts import join
+from fmlib.paths import FlowPath
+
+PATHS = {
+    "rectified_flow": paths.rectified_flow_path, "vp_cosine": paths.vp_cosine_path,
+    "vp_linear": paths.vp_linear_path, "ve": paths.ve_path,
+}  # fmt: skip
+SOLVERS = ("euler", "midpoint", "heun", "rk4", "ddim")
+LAYERS = ("density", "field", "pairs", "trajectories", "particles", "probe")
+CONTROLS = ("t", "steps", "solver", "path", "noise", "mixture", "launch")
+
+
+class FlowLab(WithStill, anywidget.AnyWidget):
+    """A mixture of Gaussians and its flow, computed in the page while a hand drags data, time, solver or a probe.
+
+    mixture:  a `GaussianMixture` in two dimensions of at most 2,000 components: the data.
+    layers:   what is drawn: "density" p_t, "field" u_t, "pairs" of noise and data with the curve between them,
+              "trajectories" (the solver's in green, exact ones behind), "particles", and at the "probe" the pairs that
+              pass there with their velocities.
+    controls: what can be changed: "t", "steps", "solver", "path", "noise" (of the SDE), "mixture" (drag, widen, add and
+              remove components), "launch" (a click starts a trajectory).
+    tour:     stops, each a dict with a "caption" and any of t, steps, solver, path, noise, probe, mixture, layers.
+    alt:      what the lab shows, in words.
+    limits:   (left, right, bottom, top); None: around data and noise.
+
+    t, steps, solver, path, noise, probe ([x, y] or None), mixture and layers are traits, in step with the page: they
+    hear of a movement when it ends, and setting one moves the page. Raises TypeError, ValueError or
+    traitlets.TraitError that name what does not fit.
+    """
+
+    _esm = join("lab")
+    _meta = traitlets.Dict().tag(sync=True)
+    mixture = traitlets.Any().tag(
+        sync=True,
+        to_json=lambda value, _: as_json(value),
+        from_json=lambda value, _: mixture_from_json(value),
+    )
+    t = traitlets.CFloat(0.5).tag(sync=True)
+    path = traitlets.Enum(list(PATHS), "rectified_flow").tag(sync=True)
+    steps = traitlets.Int(8).tag(sync=True)
+    solver = traitlets.Enum(list(SOLVERS), "euler").tag(sync=True)
+    noise = traitlets.CFloat(0.0).tag(sync=True)
+    probe = traitlets.List(traitlets.CFloat(), allow_none=True, default_value=None).tag(sync=True)
+    launched = traitlets.List().tag(sync=True)
+    layers = traitlets.List(traitlets.Enum(LAYERS)).tag(sync=True)
+
+    def __init__(
+        self,
+        mixture: GaussianMixture,
+        alt: str,
+        *,
+        layers: Sequence[str] = ("density", "field", "particles"),
+        controls: Sequence[str] = ("t", "mixture"),
+        tour: Sequence[Mapping] = (),
+        limits: tuple[float, float, float, float] | None = None,
+        particles: int = 500,
+        trajectories: int = 40,
+        pairs: int = 40,
+        **state,
+    ):
+        if not alt.strip():
+            raise ValueError("alt must describe the lab in words, got an empty string")
+        for name in controls:
+            check_choice("controls", name, CONTROLS)
+        counts = {"particles": particles, "trajectories": trajectories, "pairs": pairs}
+        for name, count in counts.items():
+            check_int(name, count)
+        if trajectories > particles:
+            raise ValueError(f"trajectories must be at most particles, {particles}, got {trajectories}")
+        tour = [_stop(i, stop) for i, stop in enumerate(tour)]
+        limits = [check_number("limits", v) for v in (limits or around(_checked(mixture)))]
+        self._alt, self._limits = alt, tuple(limits)
+        with family(type(self).__name__, alt) as model_id:
+            super().__init__(
+                model_id=model_id,
+                _meta={
+                    "alt": alt, "name": model_id, "controls": list(controls), "tour": tour, "limits": limits,
+                    "counts": counts,
+                },
+                mixture=mixture,
+                layers=list(layers),
+                **({"probe": [0.5, 0.5]} if "probe" in layers else {}) | state,
+            )  # fmt: skip
+
+    @traitlets.validate("mixture")
+    def _check_mixture(self, proposal):
+        return _checked(proposal["value"])
+
+    @traitlets.validate("t")
+    def _check_t(self, proposal):
+        return check_number("t", proposal["value"], 0, 1)
+
+    @traitlets.validate("steps")
+    def _check_steps(self, proposal):
+        if not 1 <= proposal["value"] <= 200:
+            raise traitlets.TraitError(f"steps must be a whole number from 1 to 200, got {proposal['value']}")
+        return proposal["value"]
+
+    @traitlets.validate("noise")
+    def _check_noise(self, proposal):
+        return check_number("noise", proposal["value"], 0, 10)
+
+    @traitlets.validate("probe")
+    def _check_probe(self, proposal):
+        if proposal["value"] is not None and len(proposal["value"]) != 2:
+            raise traitlets.TraitError(f"probe must be two numbers or None, got {proposal['value']}")
+        return proposal["value"]
+
+    @property
+    def flow_path(self) -> FlowPath:
+        """The path that is chosen, for the functions of fmlib."""
+        return PATHS[self.path]()
+
+    def still(self) -> Figure:
+        """The lab as a printed page: density, field and a few exact trajectories until t."""
+        fig, (ax,) = plots.panels(1, 4.2, width=5.2)
+        path, mixture, limits = self.flow_path, self.mixture, self._limits
+        shade = density_frames(lambda t, x: mixture.log_prob(path, t, x), limits, [self.t])[0]
+        ax.imshow(shade.sqrt(), extent=limits, origin="lower", cmap="Greys", vmin=0, alpha=0.45)
+        u = field_frames(lambda t, x: mixture.velocity(path, t, x), limits, [self.t], 14)[0].numpy()
+        length = np.sqrt(np.linalg.norm(u, axis=-1, keepdims=True)).clip(1e-9)
+        x = np.linspace(*limits[:2], 29)[1::2]
+        y = np.linspace(*limits[2:], 29)[1::2]
+        ax.quiver(x, y, *np.moveaxis(u / length, -1, 0), color=plots.COLORS["path"], width=0.005, pivot="mid")
+        x0 = path.sample_prior(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        if self.t > 0:
+            states = samplers.rk4_sampler(
+                lambda t, x: mixture.velocity(path, t, x), x0, steps=40, t_end=self.t, return_trajectory=True
+            )
+            ax.plot(states[:, :, 0], states[:, :, 1], color=plots.COLORS["exact"], linewidth=0.7, alpha=0.6)
+            plots.cloud(ax, states[-1], "exact", size=6)
+        plots.bare(ax, limits)
+        ax.set_aspect("equal")
+        return fig
+
+    def _still_bundle(self):
+        fig = self.still()
+        picture = plots.png(fig)
+        plt.close(fig)
+        return {"image/png": picture, "text/plain": self._alt}, {"image/png": {"alt": self._alt, "width": 520}}
+
+
+def as_json(mixture: GaussianMixture) -> dict:
+    """A mixture as the page takes it."""
+    return {name: getattr(mixture, name).double().tolist() for name in ("means", "stds", "weights")}
+
+
+def mixture_from_json(value: dict) -> GaussianMixture:
+    """Back, in double precision. Raises ValueError for what is no mixture."""
+    if not isinstance(value, dict) or value.keys() != {"means", "stds", "weights"}:
+        raise ValueError(f"mixture must have means, stds and weights, got {value!s:.80}")
+    return GaussianMixture(*(torch.tensor(value[name], dtype=torch.float64) for name in ("means", "stds", "weights")))
+
+
+def around(mixture: GaussianMixture) -> tuple[float, float, float, float]:
+    """Limits that show the data and the noise N(0, I), three standard deviations wide."""
+    low = torch.minimum((mixture.means - 3 * mixture.stds[:, None]).min(0).values, torch.tensor(-2.6))
+    high = torch.maximum((mixture.means + 3 * mixture.stds[:, None]).max(0).values, torch.tensor(2.6))
+    (left, bottom), (right, top) = low.tolist(), high.tolist()
+    return left, right, bottom, top
+
+
+def _checked(mixture) -> GaussianMixture:
+    if not isinstance(mixture, GaussianMixture):
+        raise TypeError(f"mixture must be a GaussianMixture, got {type(mixture).__name__}")
+    if mixture.dim != 2 or len(mixture.means) > 2000:
+        raise ValueError(f"mixture must be at most 2000 components in two dimensions, got {list(mixture.means.shape)}")
+    return mixture
+
+
+def _stop(i: int, stop: Mapping) -> dict:
+    known = {"caption", "t", "steps", "solver", "path", "noise", "probe", "mixture", "layers", "launched"}
+    if not isinstance(stop, Mapping) or not stop.get("caption") or stop.keys() - known:
+        raise ValueError(f"tour[{i}] must have a caption and any of {', '.join(sorted(known))}, got {stop!s:.100}")
+    return {k: as_json(v) if isinstance(v, GaussianMixture) else v for k, v in stop.items()}

@@ -1,0 +1,88 @@
+"""The lab from Python's side: what it takes, what it refuses, and what it sends to the page."""
+
+import pytest
+import torch
+import traitlets
+
+from fmlib import GaussianMixture, eight_gaussians, three_gaussians
+from fmlib.page import FlowLab
+from fmlib.page.lab import CONTROLS, LAYERS, around, as_json, mixture_from_json
+
+ALT = "three clumps"
+
+
+def test_what_it_sends_is_small_json():
+    lab = FlowLab(three_gaussians(), ALT, layers=LAYERS, controls=CONTROLS, tour=[{"caption": "Drag t.", "t": 0.2}])
+    state = lab.get_state()
+    assert (
+        state["mixture"] == as_json(three_gaussians())
+        and state["probe"] == [0.5, 0.5]
+        and state["path"] == "rectified_flow"
+    )
+    assert state["_meta"]["tour"] == [{"caption": "Drag t.", "t": 0.2}] and state["_meta"]["limits"][0] < -2.5
+    assert len(str({k: v for k, v in state.items() if k != "_esm"})) < 3000
+
+
+def test_what_the_page_sends_comes_back_as_a_mixture():
+    lab = FlowLab(three_gaussians(), ALT)
+    moved = as_json(eight_gaussians())
+    lab.set_state({"mixture": moved, "t": 0.25, "path": "ve", "probe": [1, 2.5]})
+    assert isinstance(lab.mixture, GaussianMixture) and torch.equal(lab.mixture.means, eight_gaussians().means.double())
+    assert (lab.t, lab.path, lab.probe, lab.flow_path.name) == (0.25, "ve", [1.0, 2.5], "ve")
+    back = mixture_from_json(as_json(lab.mixture))
+    assert all(torch.equal(getattr(back, n), getattr(lab.mixture, n)) for n in ("means", "stds", "weights"))
+
+
+def test_the_still_follows_the_state():
+    lab = FlowLab(three_gaussians(), ALT, t=0.0)
+    first, about = lab._still_bundle()
+    lab.t = 0.9
+    assert about["image/png"]["alt"] == ALT and first["image/png"] != lab._still_bundle()[0]["image/png"]
+    assert len(first["image/png"]) < 60_000
+
+
+def test_the_limits_show_data_and_noise():
+    left, right, bottom, top = around(GaussianMixture(torch.tensor([[5.0, 0.0]]), torch.tensor(0.5)))
+    assert left < -2.5 and right == pytest.approx(6.5) and bottom < -2.5 and top > 2.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"mixture": "moons"}, TypeError, "mixture must be a GaussianMixture, got str"),
+        ({"mixture": GaussianMixture(torch.zeros(2, 3), 1.0)}, ValueError, r"two dimensions, got \[2, 3\]"),
+        ({"alt": " "}, ValueError, "alt must describe the lab in words"),
+        ({"controls": ["t", "colour"]}, ValueError, "controls must be one of t, steps, .*got 'colour'"),
+        ({"layers": ["fog"]}, traitlets.TraitError, "layers.*'fog'"),
+        ({"t": 1.5}, ValueError, "t must be a finite number of at least 0 and at most 1, got 1.5"),
+        ({"steps": 0}, traitlets.TraitError, "steps must be a whole number from 1 to 200, got 0"),
+        ({"solver": "magic"}, traitlets.TraitError, "magic"),
+        ({"probe": [1.0]}, traitlets.TraitError, "probe must be two numbers or None"),
+        ({"noise": -1.0}, ValueError, "noise must be a finite number of at least 0"),
+        ({"trajectories": 900}, ValueError, "trajectories must be at most particles, 500, got 900"),
+        ({"particles": 0}, ValueError, "particles must be an integer of at least 1"),
+        ({"tour": [{"t": 0.5}]}, ValueError, r"tour\[0\] must have a caption"),
+        ({"tour": [{"caption": "a"}, {"caption": "b", "time": 1}]}, ValueError, r"tour\[1\] must have a caption"),
+        ({"limits": (0, 1, 0, float("nan"))}, ValueError, "limits must be a finite number"),
+    ],
+)
+def test_bad_input_is_named(arguments, error, message):
+    given = {"mixture": three_gaussians(), "alt": ALT, **arguments}
+    with pytest.raises(error, match=message):
+        FlowLab(**given)
+
+
+@pytest.mark.parametrize(
+    "mixture",
+    [
+        "x",
+        {"means": [[0, 0]]},
+        {"means": [[0, float("nan")]], "stds": [1], "weights": [1]},
+        {"means": [[0, 0]], "stds": [-1], "weights": [1]},
+    ],
+)
+def test_a_damaged_state_from_the_page_is_refused(mixture):
+    lab = FlowLab(three_gaussians(), ALT)
+    with pytest.raises((ValueError, TypeError, traitlets.TraitError)):
+        lab.set_state({"mixture": mixture})
+    assert len(lab.mixture.means) == 3
