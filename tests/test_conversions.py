@@ -111,3 +111,9 @@ def test_images_and_errors():
         conversions.velocity_to_x1(path, t, x, x[..., :7])
     with pytest.raises(ValueError, match=r"t must lie in \[0, 1\]"):
         conversions.score_to_epsilon(path, 1.2, x, x)
+
+
+@pytest.mark.parametrize("name", [n for n in dir(conversions) if "_to_" in n])
+def test_the_answer_has_the_dtype_of_the_state(name, path):
+    xt, value = torch.randn(2, 4, 3).bfloat16()
+    assert getattr(conversions, name)(path, 0.5, xt, value).dtype == torch.bfloat16

@@ -21,6 +21,7 @@ from fmlib import (
     train_flow_matching,
     transport_cost,
 )
+from fmlib.batches import Batch
 
 RF = rectified_flow_path()
 
@@ -114,3 +115,23 @@ def test_training_with_a_coupling():
     batches = [sample_eight_gaussians(64)]
     train_flow_matching(VectorFieldMLP(2, 16), batches, RF, total_steps=3, log_every=0, coupling=coupling)
     assert seen == [((64, 2), (64, 2))] * 3
+
+
+def test_a_coupling_may_reorder_both_where_nothing_belongs_to_the_data():
+    """And the noise that a batch brings is the one that is paired again."""
+    x0, x1 = torch.randn(2, 5, 2)
+    batch = Batch(x1, x0).coupled(lambda a, b: (a.flip(0), b.roll(1, 0)))
+    assert torch.equal(batch.x0, x0.flip(0)) and torch.equal(batch.x1, x1.roll(1, 0))
+    with pytest.raises(ValueError, match="coupling must leave x1 in its order"):
+        Batch(x1, x0, (torch.arange(5),)).coupled(lambda a, b, label: (a, b.roll(1, 0)))
+
+
+def test_bad_pairs_are_named():
+    with pytest.raises(ValueError, match="x0 must be finite, got NaN"):
+        minibatch_ot(torch.full((3, 2), float("nan")), torch.randn(3, 2))
+    with pytest.raises(ValueError, match="x1 must be finite, got NaN"):
+        minibatch_ot(torch.randn(3, 2), torch.full((3, 2), float("inf")))
+    with pytest.raises(ValueError, match="c must be a tensor of 3 rows, one for each pair, got list"):
+        PairBatches(torch.randn(3, 2), torch.randn(3, 2), c=[1, 2, 3])
+    with pytest.raises(ValueError, match=r"c must be a tensor of 3 rows, one for each pair, got \[2, 1\]"):
+        PairBatches(torch.randn(3, 2), torch.randn(3, 2), c=torch.zeros(2, 1))

@@ -226,3 +226,9 @@ def test_bad_input_is_named():
         GaussianMixture(means, torch.ones(3), torch.tensor([1.0, -1.0, 1.0]))
     with pytest.raises(ValueError, match=r"x must have shape \[B, 2\], got \[5, 3\]"):
         GaussianMixture(means, torch.ones(3)).score(rectified_flow_path(), 0.5, torch.zeros(5, 3))
+
+
+def test_a_data_set_in_half_precision_keeps_its_weights_in_single():
+    data = EmpiricalDistribution(torch.randn(7, 2).bfloat16())
+    assert data.stds.dtype == data.weights.dtype == torch.float32 and data.means.dtype == torch.bfloat16
+    assert float(data.weights.sum()) == pytest.approx(1, abs=1e-6)

@@ -333,3 +333,9 @@ def test_errors_of_training_with_classes():
         train_flow_matching(VectorFieldMLP(2, 8, num_classes=2), only_x, RF, 5, log_every=0, label_dropout=0.1)
     with pytest.raises(ValueError, match="null_label must be given"):
         guided(lambda t, x, label: x, 0, 2.0)
+
+
+def test_a_condition_that_is_never_dropped_does_not_keep_the_next_one():
+    c = {"kept": torch.ones(4), "dropped": torch.ones(4)}
+    out = drop_labels(c, 1.0, {"kept": None, "dropped": 0.0})
+    assert torch.equal(out["kept"], c["kept"]) and torch.equal(out["dropped"], torch.zeros(4))

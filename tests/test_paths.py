@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fmlib import rectified_flow_path, ve_path, vp_cosine_path, vp_linear_path
+from fmlib import FlowPath, rectified_flow_path, ve_path, vp_cosine_path, vp_linear_path
 
 
 def derivative(f, t):
@@ -147,3 +147,21 @@ def test_bad_path_limits(limits):
         ve_path(*limits)
     with pytest.raises(ValueError, match="beta_min and beta_max"):
         vp_linear_path(beta_min=3.0, beta_max=2.0)
+
+
+def test_a_path_is_two_functions(path):
+    """The derivatives that are not given follow. The wrong twin is given a derivative that is not its own."""
+    mine = FlowPath("mine", path.alpha, path.sigma)
+    t = torch.linspace(0.01, 0.98, 30, dtype=torch.float64)
+    for own, shipped in zip(mine.at(t), path.at(t), strict=True):
+        torch.testing.assert_close(own, shipped, rtol=1e-9, atol=1e-9)
+    x0, x1 = torch.randn(2, 30, 3, dtype=torch.float64)
+    torch.testing.assert_close(mine.target_ut(t, x0, x1), path.target_ut(t, x0, x1))
+    wrong = FlowPath("wrong", path.alpha, path.sigma, d_sigma=lambda t: -path.d_sigma(t))
+    assert not torch.allclose(wrong.at(t).half_d_sigma_sq, path.at(t).half_d_sigma_sq)
+
+
+def test_all_coefficients_at_once(path):
+    t = torch.rand(2, 4)
+    for name, value in path.at(t)._asdict().items():
+        assert torch.equal(value, getattr(path, name)(t)) and value.shape == t.shape

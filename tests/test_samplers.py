@@ -471,3 +471,34 @@ def test_without_double_precision_on_the_device():
             torch.testing.assert_close(EVERY[n](lambda t, x: -x, x0.to(device), steps=4).cpu(), expected)
         with pytest.raises(TypeError, match="float64"):  # what a clock in double precision would do
             torch.linspace(0, 1, 5, dtype=torch.float64).to(device)
+
+
+def test_a_counted_model_takes_a_label_by_place():
+    model = CountCalls(lambda t, x, label: x * label[:, None])
+    x = torch.randn(3, 2)
+    assert torch.equal(model(torch.zeros(3), x, torch.tensor([1, 2, 3])), x * torch.tensor([[1.0], [2.0], [3.0]]))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "message"), [(1.0, 1.0, "sigma_min < sigma_max, got 1.0, 1.0"), (50.0, 90.0, "must overlap")]
+)
+def test_an_empty_range_of_noise_is_refused(low, high, message):
+    with pytest.raises(ValueError, match=message):
+        edm_grid(ve_path(sigma_max=50.0), sigma_min=low, sigma_max=high)
+
+
+def test_likelihood_of_one_sample_and_its_message():
+    path, mixture = rectified_flow_path(), three_gaussians()
+    x1 = torch.tensor([[0.3, 1.9]])
+    model = lambda t, x: mixture.velocity(path, t, x)
+    exact = mixture.log_prob(path, 1.0, x1)
+    assert torch.allclose(log_likelihood(model, x1, steps=60, path=path), exact, atol=1e-3)
+    one = [
+        log_likelihood(model, x1, steps=9, path=path, probes=2, generator=torch.Generator().manual_seed(s))
+        for s in (1, 1, 2)
+    ]
+    assert torch.equal(one[0], one[1]) and not torch.equal(one[0], one[2])
+    with pytest.raises(
+        ValueError, match=r"^model\(t, x\) must be differentiable in x, got an output without a gradient$"
+    ):
+        log_likelihood(lambda t, x: torch.zeros_like(x).detach(), x1, path=path)
