@@ -13,7 +13,8 @@ from fmlib.page.scripts import join
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="color-scheme" content="light dark">
 <meta name="viewport" content="width=device-width"><title>lab</title>
-<style>body { margin: 12px; background: light-dark(#fff, #161616); }</style><body><main><h1>A lab</h1><div id="here"></div></main>
+<style>body { margin: 12px; background: light-dark(#fff, #161616); }</style>
+<body><main><h1>A lab</h1><div id="here"></div></main>
 <script type="module">%s
 const values = %s, listeners = {};
 window.model = {
