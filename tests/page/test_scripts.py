@@ -10,9 +10,10 @@ import pytest
 
 from fmlib.page import FlowPlayer
 from fmlib.page.alive import AnswerBox, Notice
+from fmlib.page.lab import FlowLab
 from fmlib.page.scripts import STATIC, join
 
-WIDGETS = {"player": FlowPlayer, "answer": AnswerBox, "notice": Notice}
+WIDGETS = {"player": FlowPlayer, "lab": FlowLab, "answer": AnswerBox, "notice": Notice}
 
 
 def written(folder: Path, **modules: str) -> Path:
@@ -38,7 +39,7 @@ def test_a_widget_sends_one_text_without_imports(name):
 
 def test_every_module_is_there_once_and_after_what_it_imports():
     used = {"answer", "notice"}
-    for entry in ("player", "flow"):
+    for entry in ("player", "flow", "lab"):
         order = re.findall(r"^const \$(\w+) = \(\(\) => \{$", join(entry), re.MULTILINE)
         assert order[-1] == entry and len(order) == len(set(order))
         for i, name in enumerate(order):
