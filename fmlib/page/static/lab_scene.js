@@ -8,7 +8,7 @@ import {
 const CELLS = 48;
 export const ARROWS = 14;
 const PAIRS = 400; // of the probe: enough for its mean
-const EXACT_STEPS = 40;
+const EXACT = { solver: "midpoint", steps: 30 }; // as the eye can tell
 const BEND = 16; // straight pieces of a curve between a pair
 
 export class Scene {
@@ -20,6 +20,14 @@ export class Scene {
     this.sparse = [cellCentres(left, right, ARROWS), cellCentres(bottom, top, ARROWS)];
     this.sparsePoints = gridPoints(...this.sparse);
     this.memory = {}; // arrays of the last frame, to be written over
+    this.made = {}; // by name: what a trajectory was made of
+  }
+
+  // Whether anything that `name` is made of has changed since it was made.
+  stale(name, ...parts) {
+    const before = this.made[name];
+    this.made[name] = parts;
+    return !before || parts.some((part, i) => part !== before[i]);
   }
 
   set(state) {
@@ -48,7 +56,8 @@ export class Scene {
 
   // The particles' trajectories, by the solver of the state; with noise by the SDE.
   cloud(n = this.counts.particles) {
-    const { solver, steps, noise } = this.state;
+    const { mixture, path, solver, steps, noise } = this.state;
+    if (!this.stale("cloud", mixture, path, solver, steps, noise, n)) return this.memory.cloud;
     const options = { solver, steps, path: this.path, out: this.memory.cloud };
     const random = makeRandom(2);
     this.memory.cloud = noise
@@ -57,18 +66,18 @@ export class Scene {
     return this.memory.cloud;
   }
 
-  // The first n of them, as exactly as the eye can tell.
+  // The first n of them without the solver's error.
   exact(n = this.counts.trajectories) {
-    const options = { solver: "rk4", steps: EXACT_STEPS, out: this.memory.exact };
-    this.memory.exact = solve(this.field, this.noise(n), options);
+    const { mixture, path } = this.state;
+    if (!this.stale("exact", mixture, path, n)) return this.memory.exact;
+    this.memory.exact = solve(this.field, this.noise(n), { ...EXACT, out: this.memory.exact });
     return this.memory.exact;
   }
 
   // Through a point at a time, backwards to the noise and forwards to the data: [trajectory, trajectory].
   through({ t, x }) {
     const ends = [0, 1].filter((end) => end !== t);
-    const options = { solver: "rk4", steps: EXACT_STEPS, tStart: t };
-    return ends.map((tEnd) => solve(this.field, Float64Array.from(x), { ...options, tEnd }));
+    return ends.map((tEnd) => solve(this.field, Float64Array.from(x), { ...EXACT, tStart: t, tEnd }));
   }
 
   // At the probe: the pairs that pass there, their velocities, the mean of these with its error, and u_t itself.

@@ -18,9 +18,9 @@ function point(name, value, d) {
 export function checkState(part, base) {
   if (part === null || typeof part !== "object" || Array.isArray(part)) throw new Error("state must be an object");
   const state = { ...START, ...base, ...part };
-  const mixture = checkMixture(state.mixture);
+  const mixture = base && part.mixture === undefined ? base.mixture : checkMixture(state.mixture); // checked before
   const d = mixture.means[0].length;
-  mixture.means.forEach((mean) => point("means", mean, d));
+  if (mixture !== base?.mixture) mixture.means.forEach((mean) => point("means", mean, d));
   if (!Array.isArray(state.launched) || state.launched.length > MOST_LAUNCHED) {
     throw new Error(`launched must be a list of at most ${MOST_LAUNCHED} points`);
   }
