@@ -133,7 +133,7 @@ class FlowLab(WithStill, anywidget.AnyWidget):
         fig, (ax,) = plots.panels(1, 4.2, width=5.2)
         path, mixture, limits = self.flow_path, self.mixture, self._limits
         shade = density_frames(lambda t, x: mixture.log_prob(path, t, x), limits, [self.t])[0]
-        ax.imshow(shade.sqrt(), extent=limits, origin="lower", cmap="Greys", vmin=0, alpha=0.45)
+        ax.imshow(shade.sqrt().numpy(), extent=limits, origin="lower", cmap="Greys", vmin=0, alpha=0.45)
         u = field_frames(lambda t, x: mixture.velocity(path, t, x), limits, [self.t], 14)[0].numpy()
         length = np.sqrt(np.linalg.norm(u, axis=-1, keepdims=True)).clip(1e-9)
         x = np.linspace(*limits[:2], 29)[1::2]
@@ -144,7 +144,7 @@ class FlowLab(WithStill, anywidget.AnyWidget):
             states = samplers.rk4_sampler(
                 lambda t, x: mixture.velocity(path, t, x), x0, steps=40, t_end=self.t, return_trajectory=True
             )
-            ax.plot(states[:, :, 0], states[:, :, 1], color=plots.COLORS["exact"], linewidth=0.7, alpha=0.6)
+            ax.plot(*states.permute(2, 0, 1).numpy(), color=plots.COLORS["exact"], linewidth=0.7, alpha=0.6)
             plots.cloud(ax, states[-1], "exact", size=6)
         plots.bare(ax, limits)
         ax.set_aspect("equal")

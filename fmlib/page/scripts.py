@@ -35,8 +35,8 @@ class _Module:
 def join(name: str, folder: Path = STATIC) -> str:
     """The text of one ES module that does what folder/<name>.js does with all that it imports.
 
-    Each module stands there once, after those that it imports, in a function of its own, so that two modules may use
-    the same private name. The exports of <name>.js are kept, `export default` last.
+    Each module stands there once, without comments, after those that it imports, in a function of its own, so that
+    two modules may use the same private name. The exports of <name>.js are kept, `export default` last.
 
     Raises ValueError, with file and line, for an import or export in another form, a cycle, a file that is missing or
     not in the folder, and a name that the other module does not export.
@@ -87,11 +87,17 @@ def _add(path: str, folder: Path, modules: dict[str, _Module], above: tuple[str,
     if above and default:
         place = _place(f"{name}.js", text, DEFAULT.search(text).start())
         raise ValueError(f"{place}: only the entry may have a default, but {above[-1]}.js imports this module")
-    body = DEFAULT.sub("", EXPORT.sub("", PASSED.sub("", IMPORT.sub("", text)))).strip()
+    body = _spare(DEFAULT.sub("", EXPORT.sub("", PASSED.sub("", IMPORT.sub("", text)))))
     held = _listed([*own, *default, *passed.values()])
     code = f"const ${name} = (() => {{\n{head}{body}\nreturn {{ {held} }};\n}})();\n\n"
     modules[name] = _Module(code, [*own, *passed], default)
     return modules[name]
+
+
+def _spare(code: str) -> str:
+    """Without indentation, empty lines and lines of comment: the text travels with every notebook."""
+    lines = map(str.strip, code.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
 
 
 def _refuse_other_forms(file: str, text: str) -> None:

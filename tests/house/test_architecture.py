@@ -182,6 +182,8 @@ def test_the_page_names_every_room_and_no_other():
     text = PAGE.read_text("utf-8")
     named = set(re.findall(r"^\| `([\w/]+?)(?:\.py|/)?` \|", text, re.MULTILINE))
     assert named == rooms()
+    scripts = {file.name for file in (ROOT / "fmlib" / "page" / "static").glob("*.js")}
+    assert scripts == set(re.findall(r"`([\w]+\.js)`", text))
     drawn = re.findall(r'class="label"[^>]*>([\w]+)/?<', (ROOT / "docs" / "house.svg").read_text("utf-8"))
     assert sorted(drawn) == sorted(name.split("/")[-1] for name in rooms())
     layers = next(c for c in CONTRACTS if c["type"] == "layers")["layers"]

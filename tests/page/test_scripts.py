@@ -62,11 +62,11 @@ def test_the_whole_translation(tmp_path):
     )
     assert join("a", tmp_path) == (
         "const $b = (() => {\n"
-        "const own = 2;\nconst x = own;\nfunction f(v) {\n  return v;\n}\nclass C {}\n"
+        "const own = 2;\nconst x = own;\nfunction f(v) {\nreturn v;\n}\nclass C {}\n"
         "return { x, f, C };\n})();\n\n"
         "const $a = (() => {\n"
-        "const { x, f: g } = $b;\n// A comment may say import.\nconst own = 1;\n\n"
-        "function sum() {\n  return g(x) + own;\n}\n"
+        "const { x, f: g } = $b;\nconst own = 1;\n"
+        "function sum() {\nreturn g(x) + own;\n}\n"
         "return { sum };\n})();\n\n"
         "const { sum } = $a;\nexport { sum };\nexport default { sum };\n"
     )
@@ -171,3 +171,13 @@ def test_longer_cycles_and_defaults_further_down_are_refused(tmp_path):
 def test_words_that_are_no_statement_are_let_be(tmp_path):
     text = 'const css = `@import "x";`;\nmodel.export(); // export { all }\nconst of = { import: 1, exported: 2 };\n'
     assert text.strip() in join("a", written(tmp_path, a=text))
+
+
+@pytest.mark.parametrize(("name", "limit"), [("player", 25_000), ("flow", 25_000), ("lab", 60_000)])
+def test_what_travels_is_small(name, limit):
+    """Bytes: it is stored with every notebook that shows the widget. Comments and indentation stay behind."""
+    text = join(name)
+    modules = re.findall(r"^const \$(\w+) =", text, re.MULTILINE)
+    assert len(text.encode()) <= limit and len(modules) >= 5
+    assert not [line for line in text.splitlines() if line.startswith((" ", "//"))]
+    assert len(text) < 0.9 * sum(len((STATIC / f"{module}.js").read_text("utf-8")) for module in modules)
