@@ -13,7 +13,7 @@ from test_alive import open_notebook, run_all
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = sorted(text.stem for text in (ROOT / "notebooks" / "src").glob("*.py"))
 WIDGETS = (
-    "import torch; from fmlib import *",
+    "import torch; from fmlib.page import *; from fmlib.study import *",
     "FlowPlayer([0.0, 1.0], [Panel(torch.randn(2, 50, 2), title='left'), Panel(by_steps={1: torch.randn(2, 9, 2),"
     " 2: torch.randn(3, 9, 2)}, choice='Euler'), Panel(by_steps={1: torch.randn(2, 9, 2), 2: torch.randn(3, 9, 2)},"
     " choice='Heun')], alt='points that move')",
