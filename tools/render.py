@@ -63,9 +63,10 @@ def clean(notebook) -> None:
     """Drop what differs from run to run: progress bars, what was written to stderr, timings; and the widgets' state.
 
     Where an output has a widget and a still picture or text, only that is stored: without its state the widget could
-    not be shown, and would hide it. In place of the state there are `placeholders`.
+    not be shown, and would hide it. In place of the state there are `placeholders`. Labs alone keep theirs: they
+    compute in the page, and are alive before anything was run.
     """
-    state = placeholders(notebook)
+    state = placeholders(notebook) | labs(notebook)
     notebook.metadata.pop("widgets", None)
     if state:  # with all its keys: GitHub shows no notebook whose widgets have no "state"
         notebook.metadata["widgets"] = {WIDGET_STATE: {"state": state, "version_major": 2, "version_minor": 0}}
@@ -78,6 +79,28 @@ def clean(notebook) -> None:
                     output.data.pop(WIDGET_VIEW, None)
 
 
+def labs(notebook) -> dict:
+    """The state of the labs in the outputs, and of their layouts: a few kilobytes and the lab's script."""
+    held = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+    shown = {
+        output.data[WIDGET_VIEW]["model_id"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if WIDGET_VIEW in output.get("data", {})
+    }
+    found = {name: held[name] for name in shown if is_lab(held.get(name))}
+    layouts = (model["state"]["layout"].removeprefix("IPY_MODEL_") for model in found.values())
+    return dict(sorted((found | {name: held[name] for name in layouts}).items()))
+
+
+def is_lab(model) -> bool:
+    return (
+        bool(model)
+        and model["model_module"] == "anywidget"
+        and model["state"].get("_anywidget_id", "").endswith("FlowLab")
+    )
+
+
 def placeholders(notebook) -> dict:
     """For each of fmlib's widgets in the outputs a line of text and its picture, small, under the widget's id.
 
@@ -88,7 +111,8 @@ def placeholders(notebook) -> dict:
     for output in (o for cell in notebook.cells for o in cell.get("outputs", [])):
         data = output.get("data", {})
         model_id = data.get(WIDGET_VIEW, {}).get("model_id", "")
-        if model_id.startswith("fm-"):
+        held = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+        if model_id.startswith("fm-") and not is_lab(held.get(model_id)):
             if "image/png" in data:
                 about = output.metadata["image/png"]
                 value = _small(data["image/png"], about["alt"], about["width"]) + f"<p><em>{ASLEEP}</em></p>"

@@ -22,14 +22,13 @@ from fontTools import subset
 from nbconvert import HTMLExporter
 from nbformat.v4 import new_markdown_cell, new_notebook
 from pygments.formatters import HtmlFormatter
-from render import NOTEBOOKS, WIDGET_VIEW, clean, execute, read_text
+from render import NOTEBOOKS, WIDGET_STATE, WIDGET_VIEW, clean, execute, is_lab, read_text
 from traitlets.config import Config
 
 from fmlib.page.scripts import join
 
 ROOT = NOTEBOOKS.parent
 SITE = ROOT / "site"
-PLAYER = join("player")
 TABLE = re.compile(r"^\| \[.*\]\(notebooks/.*$", re.MULTILINE)  # the rows of the README's table of lessons
 
 HIDE_INPUT = Config({"TagRemovePreprocessor": {"enabled": True, "remove_input_tags": {"hide-input"}}})
@@ -82,40 +81,54 @@ for (const box of document.querySelectorAll("pre, .table, .formula")) {
   }).observe(box);
 }
 """
+# The traits that a page needs, by kind of widget.
+KEPT = {
+    "player": {"_meta", "t", "steps", "selection"},
+    "lab": {"_meta", "mixture", "t", "path", "steps", "solver", "noise", "probe", "launched", "layers"},
+}
 MOUNT = """
-const blobs = JSON.parse(document.getElementById("players").textContent);
-for (const mount of document.querySelectorAll("[data-player]")) {
-  const state = { ...blobs[mount.dataset.player] };
-  const bytes = Uint8Array.from(atob(state._data), (c) => c.charCodeAt(0));
-  state._data = new DataView(bytes.buffer);
+const blobs = JSON.parse(document.getElementById("widgets").textContent);
+for (const mount of document.querySelectorAll("[data-KIND]")) {
+  const state = { ...blobs[mount.dataset.KIND] };
+  if (state._data) {
+    const bytes = Uint8Array.from(atob(state._data), (c) => c.charCodeAt(0));
+    state._data = new DataView(bytes.buffer);
+  }
   const model = { get: (k) => state[k], set: (k, v) => { state[k] = v; }, save_changes() {}, on() {}, off() {} };
   render({ model, el: mount });
 }
 """
 
 
-def take_players(notebook) -> list[dict]:
-    """Replace the players' outputs by places to mount them; return their states, data as base64."""
-    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
-    players = []
+def take_widgets(notebook) -> list[dict]:
+    """Replace the outputs of players and labs by places to mount them; return their states, data as base64."""
+    held = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+    states = []
     for cell in notebook.cells:
-        for output in cell.get("outputs", []):
+        for output in list(cell.get("outputs", [])):
             view = output.get("data", {}).get(WIDGET_VIEW)
-            model = widgets.get(view["model_id"]) if view else None
+            model = held.get(view["model_id"]) if view else None
             if not model or "_meta" not in model["state"]:
                 continue
-            state = {name: model["state"][name] for name in ("_meta", "t", "steps", "selection")}
-            state["_data"] = next(b["data"] for b in model["buffers"] if b["path"] == ["_data"])
-            place = f'<div data-player="{len(players)}"></div>'
-            still = output.data["image/png"].strip()
+            kind = "lab" if is_lab(model) else "player"
+            state = {name: value for name, value in model["state"].items() if name in KEPT[kind]}
+            if kind == "player":
+                state["_data"] = next(b["data"] for b in model["buffers"] if b["path"] == ["_data"])
+                still = output
+            else:
+                still = cell.outputs[cell.outputs.index(output) - 1]  # a lab's is the output before it
+                cell.outputs.remove(still)
             alt = html.escape(output.data["text/plain"], quote=True)
-            fallback = f'<noscript><img alt="{alt}" src="data:image/png;base64,{still}"></noscript>'
-            output.data = {"text/html": place + fallback}
+            place = f'<div data-{kind}="{len(states)}"></div>'
+            place += (
+                f'<noscript><img alt="{alt}" src="data:image/png;base64,{still.data["image/png"].strip()}"></noscript>'
+            )
+            output.data = {"text/html": place}
             output.metadata = {}
-            players.append(state)
+            states.append(state)
     clean(notebook)
     notebook.metadata.pop("widgets", None)  # nothing here would read the placeholders
-    return players
+    return states
 
 
 def mathml(source: str, display: str) -> str:
@@ -193,13 +206,15 @@ def sheet_page() -> str:
 def lesson_page(text: Path, order: list[str]) -> str:
     notebook = read_text(text)
     execute(notebook)
-    players = take_players(notebook)
+    states = take_widgets(notebook)
     font, body = to_html(notebook)
     script = ""
-    if players:
-        data = json.dumps(players).replace("</", "<\\/")
-        script = f'<script type="application/json" id="players">{data}</script>\n'
-        script += f'<script type="module">\n{PLAYER}{MOUNT}</script>'
+    if states:
+        data = json.dumps(states).replace("</", "<\\/")
+        script = f'<script type="application/json" id="widgets">{data}</script>\n'
+    for kind in KEPT:
+        if f'<div data-{kind}="' in body:
+            script += f'<script type="module">\n{join(kind)}{MOUNT.replace("KIND", kind)}</script>\n'
     i = order.index(text.stem)
     links = ['<a href="index.html">all lessons</a>']
     links += [f'<a href="{order[i - 1]}.html">previous</a>'] if i else []

@@ -6,6 +6,7 @@ import anywidget
 import numpy as np
 import torch
 import traitlets
+from IPython.display import Image, display
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -13,7 +14,7 @@ from fmlib import paths, samplers
 from fmlib.checks import check_choice, check_int, check_number
 from fmlib.gaussians import GaussianMixture
 from fmlib.page import plots
-from fmlib.page.alive import WithStill, family
+from fmlib.page.alive import family
 from fmlib.page.frames import density_frames, field_frames
 from fmlib.page.scripts import join
 from fmlib.paths import FlowPath
@@ -27,10 +28,11 @@ LAYERS = ("density", "field", "pairs", "trajectories", "particles", "probe")
 CONTROLS = ("t", "steps", "solver", "path", "noise", "mixture", "launch")
 
 
-class FlowLab(WithStill, anywidget.AnyWidget):
+class FlowLab(anywidget.AnyWidget):
     """A mixture of Gaussians and its flow, computed in the page while a hand drags data, time, solver or a probe.
 
-    mixture:  a `GaussianMixture` in two dimensions of at most 2,000 components: the data.
+    mixture:  a `GaussianMixture` of at most 2,000 components: the data. In two dimensions the lab shows the plane at
+              time t, in one all times at once, t to the right and x upwards.
     layers:   what is drawn: "density" p_t, "field" u_t, "pairs" of noise and data with the curve between them,
               "trajectories" (the solver's in green, exact ones behind), "particles", and at the "probe" the pairs that
               pass there with their velocities.
@@ -96,7 +98,7 @@ class FlowLab(WithStill, anywidget.AnyWidget):
                 },
                 mixture=mixture,
                 layers=list(layers),
-                **({"probe": [0.5, 0.5]} if "probe" in layers else {}) | state,
+                **({"probe": [0.5] * mixture.dim} if "probe" in layers else {}) | state,
             )  # fmt: skip
 
     @traitlets.validate("mixture")
@@ -119,8 +121,8 @@ class FlowLab(WithStill, anywidget.AnyWidget):
 
     @traitlets.validate("probe")
     def _check_probe(self, proposal):
-        if proposal["value"] is not None and len(proposal["value"]) != 2:
-            raise traitlets.TraitError(f"probe must be two numbers or None, got {proposal['value']}")
+        if proposal["value"] is not None and len(proposal["value"]) not in (1, 2):
+            raise traitlets.TraitError(f"probe must be one or two numbers or None, got {proposal['value']}")
         return proposal["value"]
 
     @property
@@ -129,32 +131,52 @@ class FlowLab(WithStill, anywidget.AnyWidget):
         return PATHS[self.path]()
 
     def still(self) -> Figure:
-        """The lab as a printed page: density, field and a few exact trajectories until t."""
-        fig, (ax,) = plots.panels(1, 4.2, width=5.2)
-        path, mixture, limits = self.flow_path, self.mixture, self._limits
-        shade = density_frames(lambda t, x: mixture.log_prob(path, t, x), limits, [self.t])[0]
-        ax.imshow(shade.sqrt().numpy(), extent=limits, origin="lower", cmap="Greys", vmin=0, alpha=0.45)
-        u = field_frames(lambda t, x: mixture.velocity(path, t, x), limits, [self.t], 14)[0].numpy()
-        length = np.sqrt(np.linalg.norm(u, axis=-1, keepdims=True)).clip(1e-9)
-        x = np.linspace(*limits[:2], 29)[1::2]
-        y = np.linspace(*limits[2:], 29)[1::2]
-        ax.quiver(x, y, *np.moveaxis(u / length, -1, 0), color=plots.COLORS["path"], width=0.005, pivot="mid")
-        x0 = path.sample_prior(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-        if self.t > 0:
-            states = samplers.rk4_sampler(
-                lambda t, x: mixture.velocity(path, t, x), x0, steps=40, t_end=self.t, return_trajectory=True
-            )
-            ax.plot(*states.permute(2, 0, 1).numpy(), color=plots.COLORS["exact"], linewidth=0.7, alpha=0.6)
+        """The lab as a printed page: density and field with a few exact trajectories; in one dimension over all t."""
+        path, dim = self.flow_path, self.mixture.dim
+        fig, (ax,) = plots.panels(1, 4.2 if dim == 2 else 3.4, width=5.2)
+        x0 = path.sample_prior(40, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        u = lambda t, x: self.mixture.velocity(path, t, x)  # noqa: E731
+        states = samplers.rk4_sampler(
+            u, x0, steps=40, t_end=self.t or 1e-6 if dim == 2 else 1.0, return_trajectory=True
+        )
+        (self._still_plane if dim == 2 else self._still_line)(ax, path, u)
+        across = states[:, :, 0] if dim == 2 else torch.linspace(0, 1, 41)[:, None].expand(-1, 40)
+        ax.plot(across, states[:, :, -1], color=plots.COLORS["exact"], linewidth=0.7, alpha=0.6)
+        if dim == 2:
             plots.cloud(ax, states[-1], "exact", size=6)
-        plots.bare(ax, limits)
-        ax.set_aspect("equal")
+        plots.bare(ax, self._limits)
+        ax.set_aspect("equal" if dim == 2 else "auto")
         return fig
 
-    def _still_bundle(self):
+    def _still_plane(self, ax, path: FlowPath, u) -> None:
+        limits = self._limits
+        shade = density_frames(lambda t, x: self.mixture.log_prob(path, t, x), limits, [self.t])[0]
+        ax.imshow(shade.sqrt().numpy(), extent=limits, origin="lower", cmap="Greys", vmin=0, alpha=0.45)
+        arrows = field_frames(u, limits, [self.t], 14)[0].numpy()
+        length = np.sqrt(np.linalg.norm(arrows, axis=-1, keepdims=True)).clip(1e-9)
+        x, y = (np.linspace(*ends, 29)[1::2] for ends in (limits[:2], limits[2:]))
+        ax.quiver(x, y, *np.moveaxis(arrows / length, -1, 0), color=plots.COLORS["path"], width=0.005, pivot="mid")
+
+    def _still_line(self, ax, path: FlowPath, u) -> None:
+        low, high = self._limits[2:]
+        x = torch.linspace(low, high, 72, dtype=torch.float64)[:, None]
+        shade = torch.stack([self.mixture.log_prob(path, t, x).exp() for t in torch.linspace(0, 1, 64).tolist()], 1)
+        shade = (shade / shade.max(0).values).sqrt().numpy()
+        ax.imshow(shade, extent=(0, 1, low, high), origin="lower", cmap="Greys", vmin=0, alpha=0.45, aspect="auto")
+        ax.axvline(self.t, color=plots.COLORS["path"], linewidth=1)
+
+    def _ipython_display_(self) -> None:
+        """Two outputs, a still picture and the lab. The lab hides the picture when it is there.
+
+        In one output the picture would be lost: where a notebook stores a widget's state, readers such as GitHub's
+        leave out what stands beside its view.
+        """
         fig = self.still()
-        picture = plots.png(fig)
+        display(Image(plots.png(fig), format="png", alt=self._alt, width=520))
         plt.close(fig)
-        return {"image/png": picture, "text/plain": self._alt}, {"image/png": {"alt": self._alt, "width": 520}}
+        bundle = self._repr_mimebundle_()
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        display({**data, "text/plain": self._alt}, metadata=metadata, raw=True)
 
 
 def as_json(mixture: GaussianMixture) -> dict:
@@ -170,9 +192,11 @@ def mixture_from_json(value: dict) -> GaussianMixture:
 
 
 def around(mixture: GaussianMixture) -> tuple[float, float, float, float]:
-    """Limits that show the data and the noise N(0, I), three standard deviations wide."""
+    """Limits that show the data and the noise N(0, I), three standard deviations wide; in one dimension over t."""
     low = torch.minimum((mixture.means - 3 * mixture.stds[:, None]).min(0).values, torch.tensor(-2.6))
     high = torch.maximum((mixture.means + 3 * mixture.stds[:, None]).max(0).values, torch.tensor(2.6))
+    if mixture.dim == 1:  # time across
+        return -0.06, 1.06, low.item(), high.item()
     (left, bottom), (right, top) = low.tolist(), high.tolist()
     return left, right, bottom, top
 
@@ -180,8 +204,10 @@ def around(mixture: GaussianMixture) -> tuple[float, float, float, float]:
 def _checked(mixture) -> GaussianMixture:
     if not isinstance(mixture, GaussianMixture):
         raise TypeError(f"mixture must be a GaussianMixture, got {type(mixture).__name__}")
-    if mixture.dim != 2 or len(mixture.means) > 2000:
-        raise ValueError(f"mixture must be at most 2000 components in two dimensions, got {list(mixture.means.shape)}")
+    if mixture.dim > 2 or len(mixture.means) > 2000:
+        raise ValueError(
+            f"mixture must be at most 2000 components in 1 or 2 dimensions, got {list(mixture.means.shape)}"
+        )
     return mixture
 
 

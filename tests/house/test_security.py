@@ -97,11 +97,13 @@ def remote(page: str) -> list[str]:
 
 
 def test_static_pages_load_nothing_from_elsewhere():
+    from fmlib.page.scripts import join
+
     sys.path.insert(0, str(ROOT / "tools"))
     spec = importlib.util.spec_from_file_location("lesson_site", ROOT / "tools" / "site.py")
     site = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(site)
-    for page in (site.sheet_page(), site.index_page(), site.page("t", "b"), site.PLAYER, site.MOUNT):
+    for page in (site.sheet_page(), site.index_page(), site.page("t", "b"), join("player"), join("lab"), site.MOUNT):
         assert remote(page) == []
     for page in (
         '<script src="https://cdn.example/x.js">',

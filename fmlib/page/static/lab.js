@@ -5,6 +5,7 @@ import { element, stage } from "./controls.js";
 import { componentHandles } from "./lab_components.js";
 import { Controls } from "./lab_controls.js";
 import { Handle } from "./lab_handles.js";
+import { Line } from "./lab_line.js";
 import { Plane } from "./lab_plane.js";
 import { Scene } from "./lab_scene.js";
 import { History, checkState, fromFragment } from "./lab_state.js";
@@ -28,13 +29,13 @@ class Lab {
     this.scene = new Scene(this.meta.limits, this.meta.counts);
     this.box = element("div", { class: "fm-scene" }, this.root);
     this.view = new View(this.meta.limits, this.box, this.meta.alt);
-    this.plane = new Plane(this.view);
+    this.plane = this.state.mixture.means[0].length === 2 ? new Plane(this.view) : new Line(this.view);
     this.handles = [];
     this.controls = new Controls(this);
     this.refused = element("div", { class: "fm-refused", role: "alert" }, this.root);
     this.readout = element("div", { class: "fm-readout", role: "status", "aria-live": "polite" }, this.root);
     this.followPicture();
-    this.endings = [this.followPython(), this.followSize(), onNewTheme(() => this.recolor())];
+    this.endings = [hideStill(el, this.meta.alt), this.followPython(), this.followSize(), onNewTheme(() => this.recolor())];
     this.startFromAddress();
     this.buildHandles();
     this.redraw();
@@ -145,8 +146,8 @@ class Lab {
     this.handles = [];
     if (this.has("mixture")) this.state.mixture.means.forEach((_, k) => this.handles.push(...componentHandles(this, k)));
     if (this.state.layers.includes("probe") && this.state.probe) {
-      const spot = () => this.state.probe;
-      const move = (x, y) => this.set({ probe: [x, y] });
+      const spot = () => this.plane.spotOfProbe(this.state);
+      const move = (x, y) => this.set(this.plane.probeOf(x, y));
       this.handles.push(new Handle(this.view, this.box, "probe", "probe", {
         spot, move, start: () => this.keep(), done: () => this.commit(),
       }));
@@ -157,8 +158,9 @@ class Lab {
   followPicture() {
     this.view.canvas.addEventListener("click", (event) => {
       const x = this.view.point(event.clientX, event.clientY);
-      if (this.state.layers.includes("probe")) this.change({ probe: x });
-      else if (this.has("launch")) this.change({ launched: [...this.state.launched, { t: this.state.t, x }].slice(-10) });
+      if (this.state.layers.includes("probe")) return this.change(this.plane.probeOf(...x));
+      const start = this.plane.startOf(...x, this.state.t);
+      if (this.has("launch")) this.change({ launched: [...this.state.launched, start].slice(-10) });
     });
   }
 
@@ -188,6 +190,14 @@ class Lab {
     for (const end of this.endings) end();
     this.root.remove();
   }
+}
+
+// The still picture of a lab is the output before it, for pages where no lab lives. Returns what shows it again.
+function hideStill(el, alt) {
+  const before = el.closest(".jp-OutputArea-child")?.previousElementSibling;
+  const still = before?.querySelector("img")?.getAttribute("alt") === alt ? before : null;
+  if (still) still.style.display = "none";
+  return () => still?.style.removeProperty("display");
 }
 
 function render({ model, el }) {

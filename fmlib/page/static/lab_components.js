@@ -7,7 +7,7 @@ const MOST = 12; // components that a hand adds
 
 // The two handles of component k: its centre, and its width.
 export function componentHandles(lab, k) {
-  const { view, box } = lab;
+  const { view, box, plane } = lab;
   const name = `component ${k + 1}`;
   const change = (part) => {
     const { means, stds, weights } = lab.state.mixture;
@@ -22,17 +22,13 @@ export function componentHandles(lab, k) {
   const start = () => lab.keep();
   const done = () => lab.commit();
   const centre = new Handle(view, box, `${name}, centre`, "centre", {
-    spot: () => lab.state.mixture.means[k],
-    move: (x, y) => change(({ means }) => (means[k] = [x, y])),
+    spot: () => plane.spotOfMean(lab.state.mixture.means[k]),
+    move: (x, y) => change(({ means }) => (means[k] = plane.meanOf(x, y))),
     start, done, keys: { ...keys, Delete: removal, Backspace: removal },
   });
-  const [across, up] = [Math.SQRT1_2, -Math.SQRT1_2];
   const width = new Handle(view, box, `${name}, width`, "width", {
-    spot: () => {
-      const { means, stds } = lab.state.mixture;
-      return [means[k][0] + stds[k] * across, means[k][1] + stds[k] * up];
-    },
-    move: (x, y) => change(({ means, stds }) => (stds[k] = Math.max(NARROWEST, Math.hypot(x - means[k][0], y - means[k][1])))),
+    spot: () => plane.spotOfWidth(lab.state.mixture.means[k], lab.state.mixture.stds[k]),
+    move: (x, y) => change(({ means, stds }) => (stds[k] = Math.max(NARROWEST, plane.widthOf(means[k], x, y)))),
     start, done, keys,
   });
   centre.node.addEventListener("wheel", (event) => {
@@ -47,7 +43,7 @@ export function addComponent(lab) {
   const { means, stds, weights } = lab.state.mixture;
   if (means.length >= MOST) return lab.say(`there are ${MOST} components already`);
   const mean = weights.reduce((a, b) => a + b) / weights.length;
-  lab.change({ mixture: { means: [...means, [0, 0]], stds: [...stds, 0.4], weights: [...weights, mean] } });
+  lab.change({ mixture: { means: [...means, means[0].map(() => 0)], stds: [...stds, 0.4], weights: [...weights, mean] } });
   lab.handles.find((handle) => handle.node.title === `component ${means.length + 1}, centre`)?.node.focus();
 }
 

@@ -5,43 +5,10 @@ import { DATA, MODEL, NOISE, PATH, blend } from "./colors.js";
 import { locate } from "./frames.js";
 import { ARROWS } from "./lab_scene.js";
 import { Shade } from "./shade.js";
+import { dots, polyline, strokes } from "./strokes.js";
 
-const TURN = 2 * Math.PI;
 const REACH = 0.25; // a velocity is drawn as what it moves in a quarter of the time
 const FAN = 60; // pairs of the probe that are drawn
-
-function dots(view, points, radius, color, alpha = 0.8) {
-  const c = view.context;
-  c.fillStyle = color;
-  c.globalAlpha = alpha;
-  c.beginPath();
-  for (let i = 0; i < points.length; i += 2) {
-    const [x, y] = [view.x(points[i]), view.y(points[i + 1])];
-    c.moveTo(x + radius * view.ratio, y);
-    c.arc(x, y, radius * view.ratio, 0, TURN);
-  }
-  c.fill();
-  c.globalAlpha = 1;
-}
-
-// begin(line): one stroke for all the lines that `lines` adds to the canvas's path.
-function strokes(view, color, width, alpha, lines) {
-  const c = view.context;
-  c.strokeStyle = color;
-  c.lineWidth = width * view.ratio;
-  c.globalAlpha = alpha;
-  c.beginPath();
-  lines(c);
-  c.stroke();
-  c.globalAlpha = 1;
-}
-
-function polyline(view, c, points) {
-  for (let i = 0; i < points.length; i += 2) {
-    if (i) c.lineTo(view.x(points[i]), view.y(points[i + 1]));
-    else c.moveTo(view.x(points[i]), view.y(points[i + 1]));
-  }
-}
 
 // Particle k of a trajectory from its start until t; all of it if t is left out.
 function trace(view, c, { ts, states }, k, t = Infinity) {
@@ -71,6 +38,29 @@ export class Plane {
   constructor(view) {
     this.view = view;
     this.shade = null;
+  }
+
+  // Where the hand holds things.
+  spotOfMean(mean) {
+    return mean;
+  }
+  meanOf(x, y) {
+    return [x, y];
+  }
+  spotOfWidth(mean, std) {
+    return [mean[0] + std * Math.SQRT1_2, mean[1] - std * Math.SQRT1_2];
+  }
+  widthOf(mean, x, y) {
+    return Math.hypot(x - mean[0], y - mean[1]);
+  }
+  spotOfProbe(state) {
+    return state.probe;
+  }
+  probeOf(x, y) {
+    return { probe: [x, y] };
+  }
+  startOf(x, y, t) {
+    return { t, x: [x, y] };
   }
 
   draw(scene, layers, colors) {

@@ -16,6 +16,7 @@ export class Scene {
   constructor(limits, counts) {
     const [left, right, bottom, top] = limits;
     this.counts = counts;
+    this.height = [bottom, top];
     this.dense = [cellCentres(left, right, CELLS), cellCentres(bottom, top, CELLS)];
     this.sparse = [cellCentres(left, right, ARROWS), cellCentres(bottom, top, ARROWS)];
     this.sparsePoints = gridPoints(...this.sparse);
@@ -47,6 +48,29 @@ export class Scene {
     const { mixture, t } = this.state;
     this.memory.arrows = gridField(mixture, this.path, t, ...this.sparse, this.memory.arrows, this.sparsePoints);
     return this.memory.arrows;
+  }
+
+  // In one dimension: the density over (t, x), each time by its own maximum; null where nothing has changed.
+  densityOverTime(columns, rows) {
+    const { mixture, path } = this.state;
+    if (!this.stale("over time", mixture, path)) return null;
+    const xs = cellCentres(...this.height, rows);
+    const values = new Float64Array(columns * rows);
+    cellCentres(0, 1, columns).forEach((t, column) => {
+      const density = gridDensity(mixture, this.path, t, xs, null);
+      const most = Math.max(...density, 1e-300);
+      density.forEach((p, row) => (values[row * columns + column] = p / most));
+    });
+    return values;
+  }
+
+  // In one dimension: [t, x, u_t(x)] on a grid.
+  arrowsOverTime() {
+    const xs = cellCentres(...this.height, ARROWS);
+    return Array.from(cellCentres(0, 1, ARROWS)).flatMap((t) => {
+      const u = this.field(t, xs);
+      return Array.from(xs, (x, i) => [t, x, u[i]]);
+    });
   }
 
   // n points of noise, the same in every frame: what moves is what the hand changed.
@@ -110,5 +134,10 @@ export class Scene {
       for (let j = 0; j < d; j++) points[d * s + j] = alpha * x1[d * i + j] + sigma * x0[d * i + j];
     }
     return points;
+  }
+
+  // In one dimension the same curve as points (t, x).
+  curveOverTime(pairs, i) {
+    return Array.from(this.curve(pairs, i)).flatMap((x, s) => [s / BEND, x]);
   }
 }
