@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from fmlib import three_gaussians
+from fmlib import GaussianMixture, rectified_flow_path, three_gaussians
 from fmlib.page import FlowLab
 from fmlib.page.lab import CONTROLS, LAYERS, as_json
 from fmlib.page.scripts import join
@@ -30,8 +30,8 @@ TOUR = [{"caption": "Here is the noise.", "t": 0.0}, {"caption": "Now the probe.
 CENTRE, WIDTH = ".fm-handle.fm-centre >> nth=0", ".fm-handle.fm-width >> nth=0"
 
 
-def html(**options) -> str:
-    lab = FlowLab(three_gaussians(), "three clumps", **{"layers": LAYERS, "controls": CONTROLS, **options})
+def html(mixture=None, **options) -> str:
+    lab = FlowLab(mixture or three_gaussians(), "three clumps", **{"layers": LAYERS, "controls": CONTROLS, **options})
     state = {name: getattr(lab, name) for name in TRAITS} | {"mixture": as_json(lab.mixture)}
     return PAGE % (join("lab").replace("export default", "const widget ="), json.dumps(state))
 
@@ -114,6 +114,29 @@ def test_the_probe_says_the_velocity_and_the_theorem(page):
         assert spread == pytest.approx(variance, rel=0.3)
         twin = lab.mixture.velocity(lab.flow_path, t - 0.2, torch.tensor([[x, y]], dtype=torch.float64))[0]
         assert not torch.allclose(field.double(), twin, atol=0.006)
+
+
+def test_one_dimension_is_a_line_over_t(page):
+    """Data at the right edge, the probe anywhere between: its arrow is the slope. Wrong twin: another time."""
+    mixture = GaussianMixture(torch.tensor([[-2.0], [1.0]], dtype=torch.float64), torch.tensor([0.3, 0.4]).double())
+    show(page, mixture=mixture)
+    x, y = middle(page, CENTRE)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 40, y - 30, steps=4)
+    page.mouse.up()
+    assert value(page, "mixture")["means"][0][0] > -2 and len(value(page, "mixture")["means"][0]) == 1
+    page.get_by_role("button", name="undo").click()
+    page.locator(".fm-handle.fm-probe").focus()
+    for key in ("ArrowRight", "ArrowUp"):
+        page.keyboard.press(key)
+    t, probe = value(page, "t"), value(page, "probe")
+    assert t == pytest.approx(0.6) and probe == [pytest.approx(0.6)]
+    page.wait_for_timeout(80)
+    field = float(re.search(r"the field is \(([-\d.]+)\)", page.locator(".fm-readout").inner_text())[1])
+    at = lambda t: mixture.velocity(rectified_flow_path(), t, torch.tensor([probe], dtype=torch.float64)).item()
+    assert field == pytest.approx(at(t), abs=0.006) and field != pytest.approx(at(t - 0.2), abs=0.006)
+    assert page.errors == []
 
 
 def test_a_click_puts_the_probe_or_launches(page):

@@ -9,6 +9,7 @@ from fmlib.page import FlowLab
 from fmlib.page.lab import CONTROLS, LAYERS, around, as_json, mixture_from_json
 
 ALT = "three clumps"
+LINE = GaussianMixture(torch.tensor([[-2.0], [1.0]]), torch.tensor([0.3, 0.4]))
 
 
 def test_what_it_sends_is_small_json():
@@ -33,12 +34,39 @@ def test_what_the_page_sends_comes_back_as_a_mixture():
     assert all(torch.equal(getattr(back, n), getattr(lab.mixture, n)) for n in ("means", "stds", "weights"))
 
 
-def test_the_still_follows_the_state():
+@pytest.fixture
+def shown(monkeypatch):
+    """shown(lab): what it displays, (the still, the data of its view, the view's options)."""
+    calls = []
+    monkeypatch.setattr("fmlib.page.lab.display", lambda what, **options: calls.append((what, options)))
+
+    def of(lab):
+        calls.clear()
+        lab._ipython_display_()
+        (still, _), (view, options) = calls
+        return still, view, options
+
+    return of
+
+
+def test_the_still_is_an_output_of_its_own_and_follows_the_state(shown):
     lab = FlowLab(three_gaussians(), ALT, t=0.0)
-    first, about = lab._still_bundle()
-    lab.t = 0.9
-    assert about["image/png"]["alt"] == ALT and first["image/png"] != lab._still_bundle()[0]["image/png"]
-    assert len(first["image/png"]) < 60_000
+    still, view, options = shown(lab)
+    assert still.alt == ALT and len(still.data) < 60_000
+    assert view["text/plain"] == ALT and "application/vnd.jupyter.widget-view+json" in view and options["raw"]
+    assert "image/png" not in view  # beside a stored widget it would be lost
+    for name, value in (("t", 0.9), ("path", "vp_cosine"), ("mixture", eight_gaussians())):
+        before = shown(lab)[0].data
+        setattr(lab, name, value)
+        assert shown(lab)[0].data != before
+
+
+def test_one_dimension_is_a_line_over_t(shown):
+    lab = FlowLab(LINE, ALT, layers=LAYERS)
+    assert lab.probe == [0.5] and lab.get_state()["_meta"]["limits"][:2] == [-0.06, 1.06]
+    before = shown(lab)[0].data
+    lab.t = 0.1
+    assert shown(lab)[0].data != before
 
 
 def test_the_limits_show_data_and_noise():
@@ -50,14 +78,14 @@ def test_the_limits_show_data_and_noise():
     ("arguments", "error", "message"),
     [
         ({"mixture": "moons"}, TypeError, "mixture must be a GaussianMixture, got str"),
-        ({"mixture": GaussianMixture(torch.zeros(2, 3), 1.0)}, ValueError, r"two dimensions, got \[2, 3\]"),
+        ({"mixture": GaussianMixture(torch.zeros(2, 3), 1.0)}, ValueError, r"1 or 2 dimensions, got \[2, 3\]"),
         ({"alt": " "}, ValueError, "alt must describe the lab in words"),
         ({"controls": ["t", "colour"]}, ValueError, "controls must be one of t, steps, .*got 'colour'"),
         ({"layers": ["fog"]}, traitlets.TraitError, "layers.*'fog'"),
         ({"t": 1.5}, ValueError, "t must be a finite number of at least 0 and at most 1, got 1.5"),
         ({"steps": 0}, traitlets.TraitError, "steps must be a whole number from 1 to 200, got 0"),
         ({"solver": "magic"}, traitlets.TraitError, "magic"),
-        ({"probe": [1.0]}, traitlets.TraitError, "probe must be two numbers or None"),
+        ({"probe": [1.0, 2.0, 3.0]}, traitlets.TraitError, "probe must be one or two numbers or None"),
         ({"noise": -1.0}, ValueError, "noise must be a finite number of at least 0"),
         ({"trajectories": 900}, ValueError, "trajectories must be at most particles, 500, got 900"),
         ({"particles": 0}, ValueError, "particles must be an integer of at least 1"),
