@@ -93,8 +93,8 @@ WRONG = {
     "sign": [("(q.alpha * dAlpha * s2 + halfDSigmaSq) / v", "(q.alpha * dAlpha * s2 - halfDSigmaSq) / v")],
     "alpha and sigma exchanged": [
         (
-            "[alpha, sigma] = [path.alpha(t), path.sigma(t)];\n  let",
-            "[sigma, alpha] = [path.alpha(t), path.sigma(t)];\n  let",
+            "[alpha, sigma] = [path.alpha(t), path.sigma(t)];\nlet",
+            "[sigma, alpha] = [path.alpha(t), path.sigma(t)];\nlet",
         )
     ],
     "forgotten weight": [("Math.log(weights[k] / total)", "Math.log(1 / count)")],

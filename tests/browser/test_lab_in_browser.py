@@ -207,6 +207,20 @@ def test_a_link_leads_to_a_state_and_a_hostile_one_nowhere(page):
     assert page.errors == [] and page.locator("img").count() == 0
 
 
+def test_what_is_not_on_the_page_is_not_drawn(page):
+    """JupyterLab builds a view before it shows it, and takes cells that are far away out of the page: no colours can be
+    read there. The lab is built aside, and drawn when it comes."""
+    text = html().replace('el: document.getElementById("here")', 'el: (window.aside = document.createElement("div"))')
+    page.route("http://lab.test/", lambda route: route.fulfill(body=text, content_type="text/html"))
+    page.goto("http://lab.test/")
+    page.wait_for_function("() => window.close_lab")
+    page.wait_for_timeout(200)
+    assert page.errors == [] and page.evaluate("!aside.firstElementChild.dataset.drawn")
+    page.evaluate("document.getElementById('here').append(aside)")
+    page.wait_for_selector(".fm-lab[data-drawn]")
+    assert page.errors == []
+
+
 def test_a_narrow_window_and_the_end(page):
     page.set_viewport_size({"width": 375, "height": 700})
     show(page, tour=TOUR)

@@ -114,6 +114,7 @@ class Lab {
     const began = performance.now();
     const { state } = this;
     this.frame = 0;
+    if (!this.root.isConnected) return; // JupyterLab takes cells out of the page; the canvas tells when it is back
     this.colors ??= themeColors(this.root);
     this.scene.set(state);
     const seen = this.plane.draw(this.scene, state.layers, this.colors);

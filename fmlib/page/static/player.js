@@ -57,6 +57,7 @@ class Player {
   draw() {
     const { state, first, last } = this;
     this.frame = 0;
+    if (!this.root.isConnected) return; // JupyterLab takes cells out of the page; the canvas tells when it is back
     this.colors ??= themeColors(this.root);
     state.progress = (state.t - first) / (last - first);
     const visible = this.panels.filter(({ meta }) => !meta.choice || meta.choice === state.selection);
