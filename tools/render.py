@@ -96,7 +96,7 @@ def labs(notebook) -> dict:
 def is_lab(model) -> bool:
     return (
         bool(model)
-        and model["model_module"] == "anywidget"
+        and model.get("model_module") == "anywidget"
         and model["state"].get("_anywidget_id", "").endswith("FlowLab")
     )
 

@@ -95,9 +95,8 @@ def _add(path: str, folder: Path, modules: dict[str, _Module], above: tuple[str,
 
 
 def _spare(code: str) -> str:
-    """Without indentation, empty lines and lines of comment: the text travels with every notebook."""
-    lines = map(str.strip, code.splitlines())
-    return "\n".join(line for line in lines if line and not line.startswith("//"))
+    """Without indentation, empty lines and comments: the text travels with every notebook."""
+    return "\n".join(line for line in map(str.strip, COMMENT.sub("", code).splitlines()) if line)
 
 
 def _refuse_other_forms(file: str, text: str) -> None:

@@ -1,7 +1,8 @@
 // The controls below a lab: sliders, lists and buttons, those that its lesson asks for.
 
 import { chooser, element, onKeys, row, slider } from "./controls.js";
-import { PATH_NAMES, SOLVER_NAMES } from "./flow.js";
+import { PATH_NAMES } from "./flow_paths.js";
+import { SOLVER_NAMES } from "./flow_solvers.js";
 import { addComponent } from "./lab_components.js";
 import { playback } from "./playback.js";
 

@@ -1,9 +1,11 @@
 // What the layers of a lab show, computed from its state. All of it anew in every frame: nothing waits for release.
 
-import {
-  cellCentres, gridDensity, gridField, gridPoints, makePath, makeRandom, sample, samplePairs, samplePrior, solve, solveSde,
-  velocityField,
-} from "./flow.js";
+import { cellCentres, gridDensity, gridField, gridPoints } from "./flow_grids.js";
+import { velocityField } from "./flow_mixture.js";
+import { makePath } from "./flow_paths.js";
+import { sample, samplePairs, samplePrior } from "./flow_samples.js";
+import { solve, solveSde } from "./flow_solvers.js";
+import { makeRandom } from "./random.js";
 
 const CELLS = 48;
 export const ARROWS = 14;

@@ -1,7 +1,8 @@
 // What a lab shows, as plain JSON: what is in it, how it is checked, undone and put into a link.
 
-import { PATH_NAMES, SOLVER_NAMES, checkMixture } from "./flow.js";
-import { checkChoice, checkInt, checkNumber, checkPoints } from "./flow_checks.js";
+import { checkChoice, checkInt, checkMixture, checkNumber, checkPoints } from "./flow_checks.js";
+import { PATH_NAMES } from "./flow_paths.js";
+import { SOLVER_NAMES } from "./flow_solvers.js";
 
 export const START = { t: 0.5, path: "rectified_flow", steps: 8, solver: "euler", noise: 0, probe: null, launched: [], layers: ["density", "field", "particles"] };
 export const LAYERS = ["density", "field", "pairs", "trajectories", "particles", "probe"];
