@@ -25,6 +25,9 @@ RF = rectified_flow_path()
 NETS = [lambda k: VectorFieldMLP(2, 32, num_classes=k), lambda k: ResidualMLP(2, 32, blocks=2, num_classes=k)]
 
 
+FIELD = lambda t, x, label: x
+
+
 def gaussian_model(mean, std, mean_all, std_all, d=2):
     """model(t, x, label) of two exact fields: class 0, and 1 for "no class"."""
     one, whole = (
@@ -339,3 +342,40 @@ def test_a_condition_that_is_never_dropped_does_not_keep_the_next_one():
     c = {"kept": torch.ones(4), "dropped": torch.ones(4)}
     out = drop_labels(c, 1.0, {"kept": None, "dropped": 0.0})
     assert torch.equal(out["kept"], c["kept"]) and torch.equal(out["dropped"], torch.zeros(4))
+
+
+def test_guidance_in_half_precision_keeps_dtypes_and_scales_in_single():
+    """The model gets t and x in bfloat16, and the scale is not rounded to it. Wrong twin: a rounded scale."""
+    seen = []
+
+    def model(t, x, label):
+        seen.append((t.dtype, x.dtype))
+        return torch.where(label[:, None] == 1, torch.full_like(x, 256.0), torch.zeros_like(x))
+
+    x = torch.zeros(3, 2).bfloat16()
+    out = guided(model, 1, 1.03125, null_label=0)(torch.tensor(0.5), x)
+    assert out.dtype == torch.bfloat16 and set(seen) == {(torch.bfloat16, torch.bfloat16)}
+    assert out[0, 0].item() == 264.0  # 256 * 1.03125; a scale in bfloat16 would be 1.03 or so
+    scale = torch.tensor([0.5, 2.0, 3.0], dtype=torch.float64)
+    assert guided(model, 1, scale, null_label=0)(0.5, torch.zeros(3, 2)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: guided(lambda t, x: x, guidance_scale=2.0),
+            TypeError,
+            "^label or conditions must be given, got neither$",
+        ),
+        (lambda: guided(FIELD, 0, torch.tensor([True]), null_label=1), ValueError, "numbers of shape"),
+        (
+            lambda: guided(FIELD, 0, 2.0, null_label=-1)(0.5, torch.zeros(2, 2)),
+            ValueError,
+            "null_label must be an integer",
+        ),
+    ],
+)
+def test_what_guidance_refuses(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

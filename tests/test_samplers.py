@@ -502,3 +502,28 @@ def test_likelihood_of_one_sample_and_its_message():
         ValueError, match=r"^model\(t, x\) must be differentiable in x, got an output without a gradient$"
     ):
         log_likelihood(lambda t, x: torch.zeros_like(x).detach(), x1, path=path)
+
+
+def test_a_sampler_has_the_name_and_the_words_of_its_formula():
+    said = {"euler": "order 1", "midpoint": "Explicit midpoint", "heun": "trapezoid", "rk4": "Runge-Kutta"}
+    for sampler in ORDERS:
+        name = sampler.__name__.removesuffix("_sampler")
+        assert sampler.__name__ == sampler.__qualname__ == f"{name}_sampler" and said[name] in sampler.__doc__
+
+
+def test_the_adaptive_solver_in_half_precision_and_with_its_own_tolerance():
+    """Relative and absolute tolerance both count, the default is 1e-5, and the model is never asked outside [0, 1]."""
+    times = []
+
+    def v(t, x):
+        times.append(t[0].item())
+        return 50 * torch.cos(20 * t)[:, None] * x
+
+    x0 = torch.ones(2, 1, dtype=torch.float64)
+    exact = math.exp(50 / 20 * math.sin(20))
+    off = lambda **options: (dopri5_sampler(v, x0, **options) - exact).abs().max().item()
+    fine, coarse = off(), off(rtol=1e-2, atol=1e-2)
+    assert fine < 0.01 < coarse and off(rtol=1e-2) > 3 * fine and off(atol=1e-1, rtol=1e-12) > fine
+    assert 0 <= min(times) and max(times) <= 1
+    half = dopri5_sampler(lambda t, x: -x, torch.ones(3, 2).bfloat16())
+    assert half.dtype == torch.bfloat16 and half.float().mean().item() == pytest.approx(math.exp(-1), abs=2e-3)
