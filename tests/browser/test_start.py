@@ -224,6 +224,7 @@ def test_without_the_starter_names_are_cut_lines_are_long_and_the_source_is_in_t
 def test_the_first_lesson_runs_and_its_slider_moves(lab, page):
     """What make test sees of the browser: the starter, lesson 00 run from top to bottom, one slider dragged."""
     page.goto(lab.format("00_quick_reference"))
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
     page.wait_for_function(
         "() => jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'", polling=200
     )
