@@ -12,25 +12,32 @@ export function arrow(c, x, y, u, v, limit = Infinity) {
   c.lineTo(x + u - head * (u + 0.6 * v), y + v - head * (v - 0.6 * u));
 }
 
-// One arrow in the middle of each cell of a grid over the view, with lengths that grow as the square root of the speed.
-// values: u and v of each cell, row by row from the bottom.
-export function arrowGrid(view, rows, columns, values, color) {
+// One arrow in the middle of each cell of a grid over the view. of(k, longest): u and v, in canvas pixels, of the cell
+// whose numbers begin at k, row by row from the bottom; an arrow of the length `longest` fills its cell.
+export function arrowCells(view, rows, columns, color, of) {
   const c = view.context;
   const cellX = view.width / columns;
   const cellY = view.height / rows;
-  let fastest = 0;
-  for (let k = 0; k < 2 * rows * columns; k += 2) fastest = Math.max(fastest, Math.hypot(values[k], values[k + 1]));
-  const reach = (1.1 * Math.min(cellX, cellY)) / Math.sqrt(fastest || 1); // the longest arrow fills its cell
+  const longest = 1.1 * Math.min(cellX, cellY);
   c.strokeStyle = color;
   c.lineWidth = view.ratio;
   c.beginPath();
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {
-      const k = 2 * (row * columns + column);
-      const length = reach / Math.sqrt(Math.hypot(values[k], values[k + 1]) || 1);
-      const [u, v] = [values[k] * length, -values[k + 1] * length];
-      arrow(c, (column + 0.5) * cellX - u / 2, view.height - (row + 0.5) * cellY - v / 2, u, v);
+      const [u, up] = of(2 * (row * columns + column), longest);
+      arrow(c, (column + 0.5) * cellX - u / 2, view.height - (row + 0.5) * cellY + up / 2, u, -up);
     }
   }
   c.stroke();
+}
+
+// The same for values u and v of each cell, with lengths that grow as the square root of the speed.
+export function arrowGrid(view, rows, columns, values, color) {
+  const speed = (k) => Math.hypot(values[k], values[k + 1]);
+  let fastest = 0;
+  for (let k = 0; k < 2 * rows * columns; k += 2) fastest = Math.max(fastest, speed(k));
+  arrowCells(view, rows, columns, color, (k, longest) => {
+    const length = longest / Math.sqrt((fastest || 1) * (speed(k) || 1));
+    return [values[k] * length, values[k + 1] * length];
+  });
 }

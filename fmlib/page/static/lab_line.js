@@ -70,11 +70,10 @@ export class Line {
     const [columns, rows] = SHADED;
     const values = scene.densityOverTime(columns, rows);
     if (values) this.shade.fill((k) => Math.sqrt(values[k]));
-    const { left, right } = this.view.limits;
     const c = this.view.context;
     c.imageSmoothingEnabled = true;
     const [from, to] = [this.view.x(0), this.view.x(1)];
-    c.drawImage(this.shade.canvas, from, 0, Math.min(to - from, (right - left) * this.view.toX), this.view.height);
+    c.drawImage(this.shade.canvas, from, 0, to - from, this.view.height);
   }
 
   field(scene, colors) {
