@@ -1,10 +1,10 @@
-# make lab | test | prove | render | site | bench | seeds | again | lint.
+# make lab | test | prove | render | site | scripts | bench | seeds | again | lint.
 # Only Python 3.11 to 3.14 and make are needed; the rest goes into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: lab test prove render site bench seeds again lint
+.PHONY: lab test prove render site scripts bench seeds again lint
 
 lab: $(READY)
 	$(BIN)/python -m fmlib lab
@@ -24,6 +24,11 @@ render: $(READY)
 # Static pages in site/ whose players need neither kernel nor network.
 site: $(READY)
 	$(BIN)/python tools/site.py $(LESSONS)
+
+# What the widgets send, a third smaller; after a change in fmlib/page/static/.
+scripts: $(READY)
+	$(BIN)/python -m pip install --quiet tdewolff-minify==2.24.12
+	$(BIN)/python tools/small_scripts.py
 
 # Beside other libraries, which are installed for it; about two hours. Writes docs/benchmarks.md.
 bench: $(READY)

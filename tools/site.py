@@ -25,7 +25,7 @@ from pygments.formatters import HtmlFormatter
 from render import NOTEBOOKS, WIDGET_STATE, WIDGET_VIEW, clean, execute, is_lab, read_text
 from traitlets.config import Config
 
-from fmlib.page.scripts import join
+from fmlib.page.scripts import script
 
 ROOT = NOTEBOOKS.parent
 SITE = ROOT / "site"
@@ -214,7 +214,7 @@ def lesson_page(text: Path, order: list[str]) -> str:
         script = f'<script type="application/json" id="widgets">{data}</script>\n'
     for kind in KEPT:
         if f'<div data-{kind}="' in body:
-            script += f'<script type="module">\n{join(kind)}{MOUNT.replace("KIND", kind)}</script>\n'
+            script += f'<script type="module">\n{script(kind)}{MOUNT.replace("KIND", kind)}</script>\n'
     i = order.index(text.stem)
     links = ['<a href="index.html">all lessons</a>']
     links += [f'<a href="{order[i - 1]}.html">previous</a>'] if i else []

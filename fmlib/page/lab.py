@@ -16,7 +16,7 @@ from fmlib.gaussians import GaussianMixture
 from fmlib.page import plots
 from fmlib.page.alive import family
 from fmlib.page.frames import density_frames, field_frames
-from fmlib.page.scripts import join
+from fmlib.page.scripts import script
 from fmlib.paths import FlowPath
 
 PATHS = {
@@ -47,7 +47,7 @@ class FlowLab(anywidget.AnyWidget):
     traitlets.TraitError that name what does not fit.
     """
 
-    _esm = join("lab")
+    _esm = script("lab")
     _meta = traitlets.Dict().tag(sync=True)
     mixture = traitlets.Any().tag(
         sync=True,

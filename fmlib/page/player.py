@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from fmlib.page import plots
 from fmlib.page.alive import WithStill, family
 from fmlib.page.panel import Panel, checked_panel, finite_array, pack, shared_steps, view_limits
-from fmlib.page.scripts import join
+from fmlib.page.scripts import script
 from fmlib.page.still import draw_still
 
 
@@ -36,7 +36,7 @@ class FlowPlayer(WithStill, anywidget.AnyWidget):
     trait to a value that it cannot have raises traitlets.TraitError.
     """
 
-    _esm = join("player")
+    _esm = script("player")
     _data = traitlets.Bytes().tag(sync=True)
     _meta = traitlets.Dict().tag(sync=True)
     t = traitlets.CFloat().tag(sync=True)

@@ -9,6 +9,7 @@ each at the beginning of a line; it refuses everything else, as half a translati
     export default { a, b };   (the entry alone)
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,24 @@ class _Module:
     code: str  # a constant, $name, that holds what the module exports
     exports: list[str]
     default: list[str]
+
+
+def script(name: str) -> str:
+    """What a widget or a page sends: `join`, made a third smaller by tools/small_scripts.py where that was done.
+
+    The first line of static/built/<name>.js says of which text it was made. Of another one, the joined text itself is
+    sent: whoever changes a module sees the change at once.
+    """
+    text, built = join(name), STATIC / "built" / f"{name}.js"
+    if not built.is_file():
+        return text
+    head, _, small = built.read_text(encoding="utf-8").partition("\n")
+    return small if head == mark(text) else text
+
+
+def mark(text: str) -> str:
+    """The first line of what was made of this text."""
+    return f"// of {hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def join(name: str, folder: Path = STATIC) -> str:

@@ -9,7 +9,7 @@ import torch
 from fmlib import GaussianMixture, rectified_flow_path, three_gaussians
 from fmlib.page import FlowLab
 from fmlib.page.lab import CONTROLS, LAYERS, as_json
-from fmlib.page.scripts import join
+from fmlib.page.scripts import script
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="color-scheme" content="light dark">
 <meta name="viewport" content="width=device-width"><title>lab</title>
@@ -33,7 +33,7 @@ CENTRE, WIDTH = ".fm-handle.fm-centre >> nth=0", ".fm-handle.fm-width >> nth=0"
 def html(mixture=None, **options) -> str:
     lab = FlowLab(mixture or three_gaussians(), "three clumps", **{"layers": LAYERS, "controls": CONTROLS, **options})
     state = {name: getattr(lab, name) for name in TRAITS} | {"mixture": as_json(lab.mixture)}
-    return PAGE % (join("lab").replace("export default", "const widget ="), json.dumps(state))
+    return PAGE % (script("lab").replace("export default", "const widget ="), json.dumps(state))
 
 
 def show(page, fragment="", text=None, **options):
