@@ -208,20 +208,20 @@ def lesson_page(text: Path, order: list[str]) -> str:
     execute(notebook)
     states = take_widgets(notebook)
     font, body = to_html(notebook)
-    script = ""
+    alive = ""
     if states:
         data = json.dumps(states).replace("</", "<\\/")
-        script = f'<script type="application/json" id="widgets">{data}</script>\n'
+        alive = f'<script type="application/json" id="widgets">{data}</script>\n'
     for kind in KEPT:
         if f'<div data-{kind}="' in body:
-            script += f'<script type="module">\n{script(kind)}{MOUNT.replace("KIND", kind)}</script>\n'
+            alive += f'<script type="module">\n{script(kind)}{MOUNT.replace("KIND", kind)}</script>\n'
     i = order.index(text.stem)
     links = ['<a href="index.html">all lessons</a>']
     links += [f'<a href="{order[i - 1]}.html">previous</a>'] if i else []
     links += [f'<a href="{order[i + 1]}.html">next</a>'] if i + 1 < len(order) else []
     title = notebook.cells[0].source.splitlines()[0].lstrip("# ")
     nav = f'<nav aria-label="pages">{" ".join(links)}</nav>'
-    return page(title, f"{font}{nav}\n<main>{body}</main>\n{script}")
+    return page(title, f"{font}{nav}\n<main>{body}</main>\n{alive}")
 
 
 def page(title: str, body: str) -> str:
