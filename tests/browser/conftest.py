@@ -57,3 +57,23 @@ def lab(browser, tmp_path_factory):
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
     with running_lab(folder) as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """For a softmax of eight rows two threads beside a browser take a hundred times as long as one."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def tab(browser):
+    """One page for all: the engine leaves nothing in it."""
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    yield page
+    page.close()

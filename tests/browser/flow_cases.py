@@ -1,8 +1,11 @@
 """Random cases for the page's engine, fmlib's answers to them, and the comparison that an engine must pass."""
 
+import json
+
 import torch
 
 from fmlib import EmpiricalDistribution, GaussianMixture, rectified_flow_path, ve_path, vp_cosine_path, vp_linear_path
+from fmlib.page.scripts import join
 
 PATHS = {
     "rectified_flow": rectified_flow_path,
@@ -105,3 +108,35 @@ def check_closed_forms(answers: list[dict], cases: list[dict]) -> None:
     """AssertionError unless every answer agrees with fmlib's at 1e-9."""
     most = worst(answers, cases)
     assert max(most.values()) <= TOLERANCE, most
+
+
+TEXT = join("flow")
+
+
+def ask(page, body: str, argument=None, text: str = TEXT):
+    """body(flow, argument) in the page, where flow is the module of this text. Both ways as one text of JSON, NaN and
+    infinity included: number by number the thousands of them would take longer than all the work."""
+    return json.loads(
+        page.evaluate(
+            f"""async (text) => {{
+              const flow = await import(URL.createObjectURL(new Blob([text], {{ type: "text/javascript" }})));
+              const answer = await ({body})(flow, {json.dumps(argument)});
+              const named = (_, v) => (typeof v === "number" && !Number.isFinite(v) ? `@${{v}}` : v);
+              return (JSON.stringify(answer, named) ?? "null").replace(/"@(NaN|-?Infinity)"/g, "$1");
+            }}""",
+            text,
+        )
+    )
+
+
+def changed(*pairs: tuple[str, str]) -> str:
+    """A wrong engine: the text with each first part, which must be there once, replaced."""
+    text = TEXT
+    for old, new in pairs:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+def mixture_2d(k: int = 5, seed: int = 3, data: bool = False) -> GaussianMixture:
+    return random_mixture(torch.Generator().manual_seed(seed), 2, k, data)

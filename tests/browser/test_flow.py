@@ -3,7 +3,6 @@
 Cases go to the page as JSON in one call; what comes back is compared here.
 """
 
-import json
 import math
 
 import pytest
@@ -11,11 +10,15 @@ import torch
 from flow_cases import (
     ANSWER,
     PATHS,
+    TEXT,
     TOLERANCE,
     as_json,
+    ask,
+    changed,
     check_closed_forms,
     difference,
     for_page,
+    mixture_2d,
     random_cases,
     random_mixture,
 )
@@ -24,55 +27,8 @@ import fmlib
 from fmlib import GaussianMixture
 from fmlib.page.scripts import join
 
-TEXT = join("flow")
+pytestmark = pytest.mark.usefixtures("one_thread")
 SOLVERS = ["euler", "midpoint", "heun", "rk4", "ddim"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """For a softmax of eight rows two threads beside a browser take a hundred times as long as one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def tab(browser):
-    """One page for all: the engine leaves nothing in it."""
-    page = browser.new_page()
-    page.set_default_timeout(60_000)
-    yield page
-    page.close()
-
-
-def ask(page, body: str, argument=None, text: str = TEXT):
-    """body(flow, argument) in the page, where flow is the module of this text. Both ways as one text of JSON, NaN and
-    infinity included: number by number the thousands of them would take longer than all the work."""
-    return json.loads(
-        page.evaluate(
-            f"""async (text) => {{
-              const flow = await import(URL.createObjectURL(new Blob([text], {{ type: "text/javascript" }})));
-              const answer = await ({body})(flow, {json.dumps(argument)});
-              const named = (_, v) => (typeof v === "number" && !Number.isFinite(v) ? `@${{v}}` : v);
-              return (JSON.stringify(answer, named) ?? "null").replace(/"@(NaN|-?Infinity)"/g, "$1");
-            }}""",
-            text,
-        )
-    )
-
-
-def changed(*pairs: tuple[str, str]) -> str:
-    """A wrong engine: the text with each first part, which must be there once, replaced."""
-    text = TEXT
-    for old, new in pairs:
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    return text
-
-
-def mixture_2d(k: int = 5, seed: int = 3, data: bool = False) -> GaussianMixture:
-    return random_mixture(torch.Generator().manual_seed(seed), 2, k, data)
 
 
 # --- the closed forms

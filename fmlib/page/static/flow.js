@@ -12,18 +12,22 @@
 //   sample(mixture, n, random, out)    samplePrior(path, n, d, random, out)
 //   samplePairs(mixture, path, t, point, n, random, out) -> { x0, x1 }
 //   gridDensity, gridField   (mixture, path, t, xs, ys, out)    gridPoints(xs, ys, out)    cellCentres(low, high, n)
-//   solve(field, x0, { solver, steps, tStart, tEnd, path, out }) -> { ts, states }
+//   solve(field, x0, { solver, steps, tStart, tEnd, grid, path, out }) -> { ts, states }    grid: shiftGrid(shift)
+//   stages(field, x, t, next, { solver, path }) -> { calls: [{ t, x, k }], end }: one step laid open
 //   solveSde(field, x0, { noise, steps, tStart, tEnd, path, random, out }) -> { ts, states }
 //   guided({ conditional, unconditional }, scale) -> field
+//   withAdded(field, name, strength, mixture, path) -> field
+//   massInBox, massRate   (mixture, path, t, box)    fluxIntoBox(mixture, path, field, t, box)
 //   flowMap, averageVelocity   (field, x, s, t, { solver, steps, path, out })
 //   inSlices(work, budgetMs, signal), with solving(field, x0, { group, ...as solve }) as the work
 
 export { checkMixture } from "./flow_checks.js";
-export { flowMap, averageVelocity, guided } from "./flow_maps.js";
+export { fluxIntoBox, massInBox, massRate, normalCdf } from "./flow_box.js";
+export { flowMap, averageVelocity, guided, withAdded, ADDED_NAMES } from "./flow_maps.js";
 export { gridDensity, gridField, gridPoints, cellCentres } from "./flow_grids.js";
 export { logProb, score, velocity, posteriorMeanX1, posteriorMeanX0, velocityField } from "./flow_mixture.js";
 export { makePath, PATH_NAMES } from "./flow_paths.js";
 export { sample, samplePairs, samplePrior } from "./flow_samples.js";
 export { inSlices } from "./flow_slices.js";
-export { solve, solveSde, solving, SOLVER_NAMES } from "./flow_solvers.js";
+export { solve, solveSde, solving, stages, shiftGrid, CALLS, SOLVER_NAMES } from "./flow_solvers.js";
 export { makeRandom } from "./random.js";

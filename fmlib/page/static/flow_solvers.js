@@ -79,6 +79,16 @@ const STEPS = {
 
 export const SOLVER_NAMES = ["euler", "midpoint", "heun", "rk4", "ddim"];
 
+// Evaluations of the field that one step takes.
+export const CALLS = { euler: 1, midpoint: 2, heun: 2, rk4: 4, ddim: 1, sde: 1 };
+
+// A grid for `solve`: SD3's shifted times, more of them near the noise for a shift above 1; 1 is the uniform grid.
+// Esser et al. 2024 (arXiv 2403.03206), eq. 23, whose time runs from data to noise.
+export function shiftGrid(shift) {
+  checkNumber("shift", shift, 1e-6);
+  return (u) => Math.min(1, Math.max(0, 1 - (shift * (1 - u)) / (1 + (shift - 1) * (1 - u))));
+}
+
 function emptyTrajectory(size, steps) {
   const all = new Float64Array((steps + 1) * size);
   const states = Array.from({ length: steps + 1 }, (_, i) => all.subarray(i * size, (i + 1) * size));
@@ -88,7 +98,7 @@ function emptyTrajectory(size, steps) {
 // `solve` in pieces for `inSlices`: an iterator that stops after every step of every group of points and gives the
 // trajectory at its end. group: how many numbers of x go together, even, so that no point is torn.
 export const solving = function* (field, x0, options = {}) {
-  const { solver = "midpoint", steps = 50, tStart = 0, tEnd = 1, path, out, group = Infinity } = options;
+  const { solver = "midpoint", steps = 50, tStart = 0, tEnd = 1, grid, path, out, group = Infinity } = options;
   checkChoice("solver", solver, options.noise === undefined ? SOLVER_NAMES : ["sde"]);
   checkInt("steps", steps), checkNumber("tStart", tStart, 0, 1), checkNumber("tEnd", tEnd, 0, 1);
   if (tStart === tEnd) throw new Error(`tStart and tEnd must differ, got ${tStart} for both`);
@@ -100,7 +110,7 @@ export const solving = function* (field, x0, options = {}) {
   const { ts, states } = trajectory;
   const [low, high] = [Math.min(tStart, tEnd), Math.max(tStart, tEnd)];
   for (let i = 0; i <= steps; i++) {
-    const s = low + (high - low) * (i / steps); // a run backwards meets the times of the run forwards
+    const s = low + (high - low) * (grid ? grid(i / steps) : i / steps); // a run backwards meets the times of the run forwards
     ts[tStart < tEnd ? i : steps - i] = s;
   }
   states[0].set(x0);
@@ -123,7 +133,8 @@ function finished(iterator) {
   return step.value;
 }
 
-// The trajectory of all points of x0 from tStart to tEnd (backwards if tStart > tEnd) in equal steps.
+// The trajectory of all points of x0 from tStart to tEnd (backwards if tStart > tEnd) in equal steps, or in those of
+// `grid`, an increasing function from [0, 1] onto itself.
 // solver: "euler", "midpoint", "heun", "rk4", or "ddim", which needs `path`. out: an earlier trajectory of the same
 // size, to be written over. Heun and RK4 ask the field at tEnd itself; end them before t = 1 where the data are points.
 export function solve(field, x0, options = {}) {
@@ -131,9 +142,21 @@ export function solve(field, x0, options = {}) {
 }
 
 // The same for the SDE of `path`. noise: 0 is Euler, 1 the path's own SDE; random: from makeRandom. Only forward.
-export function solveSde(field, x0, { noise = 1, steps = 250, tStart = 0, tEnd = 1, path, random, out } = {}) {
+export function solveSde(field, x0, { noise = 1, steps = 250, tStart = 0, tEnd = 1, grid, path, random, out } = {}) {
   checkNumber("noise", noise, 0);
   if (!path || !random) throw new Error(`path and random must be given for an SDE, got no ${path ? "random" : "path"}`);
   if (tStart > tEnd) throw new Error(`tStart must be below tEnd for an SDE, got ${tStart} and ${tEnd}`);
-  return finished(solving(field, x0, { solver: "sde", noise, steps, tStart, tEnd, path, random, out }));
+  return finished(solving(field, x0, { solver: "sde", noise, steps, tStart, tEnd, grid, path, random, out }));
+}
+
+// One step of `solver` from x at t to `next`, laid open: { calls, end }. calls: the evaluations of the field in their
+// order, k1 to k4, each { t, x, k }.
+export function stages(field, x, t, next, { solver = "rk4", path } = {}) {
+  const calls = [];
+  const seen = (time, at, out) => {
+    field(time, at, out);
+    calls.push({ t: time, x: Float64Array.from(at), k: Float64Array.from(out) });
+  };
+  const { states } = solve(seen, x, { solver, path, steps: 1, tStart: t, tEnd: next });
+  return { calls, end: states[1] };
 }
