@@ -44,7 +44,7 @@ def test_the_mass_in_the_box_is_that_of_the_normal_distribution(tab):
     for (mass, _, _), path in zip(balance(tab, mixture, BOX, t).tolist(), PATHS.values(), strict=True):
         alpha, sigma = (float(f(torch.tensor(t, dtype=torch.float64))) for f in (path().alpha, path().sigma))
         std = (alpha**2 * mixture.stds**2 + sigma**2).sqrt()[:, None].numpy()
-        low, high = torch.tensor(BOX).double().reshape(2, 2).T.numpy()
+        low, high = torch.tensor(BOX, dtype=torch.float64).reshape(2, 2).T.numpy()
         inside = norm.cdf(high, alpha * mixture.means.numpy(), std) - norm.cdf(low, alpha * mixture.means.numpy(), std)
         assert mass == pytest.approx(float((mixture.weights.numpy() * inside.prod(1)).sum()), abs=1e-12)
 
