@@ -24,8 +24,29 @@ PATHS = {
     "vp_linear": paths.vp_linear_path, "ve": paths.ve_path,
 }  # fmt: skip
 SOLVERS = ("euler", "midpoint", "heun", "rk4", "ddim")
-LAYERS = ("density", "field", "pairs", "trajectories", "particles", "probe")
-CONTROLS = ("t", "steps", "solver", "path", "noise", "mixture", "launch")
+AT_PROBE = ("probe", "quantities", "stages", "jump")
+LAYERS = (
+    "density", "tilted", "field", "classes", "pairs", "trajectories", "ticks", "particles", "box", *AT_PROBE,
+)  # fmt: skip
+IN_THE_PLANE = ("draw", "presets")
+CONTROLS = (
+    "t", "steps", "solver", "shift", "path", "noise", "condition", "guidance_scale", "added", "strength", "until",
+    "ghost", "mixture", "weights", "launch", *IN_THE_PLANE,
+)  # fmt: skip
+ADDED = ("none", "turned score", "rotation", "constant drift", "score")
+RANGES = {
+    "t": (0, 1),
+    "shift": (0.1, 10),
+    "noise": (0, 10),
+    "guidance_scale": (-10, 20),
+    "strength": (-10, 10),
+    "until": (0, 1),
+}
+
+STATE = {
+    "mixture", "t", "path", "steps", "solver", "shift", "noise", "condition", "guidance_scale", "added", "strength",
+    "probe", "until", "box", "launched", "layers", "ghost",
+}  # fmt: skip
 
 
 class FlowLab(anywidget.AnyWidget):
@@ -33,18 +54,26 @@ class FlowLab(anywidget.AnyWidget):
 
     mixture:  a `GaussianMixture` of at most 2,000 components: the data. In two dimensions the lab shows the plane at
               time t, in one all times at once, t to the right and x upwards.
-    layers:   what is drawn: "density" p_t, "field" u_t, "pairs" of noise and data with the curve between them,
-              "trajectories" (the solver's in green, exact ones behind), "particles", and at the "probe" the pairs that
-              pass there with their velocities.
-    controls: what can be changed: "t", "steps", "solver", "path", "noise" (of the SDE), "mixture" (drag, widen, add and
-              remove components), "launch" (a click starts a trajectory).
-    tour:     stops, each a dict with a "caption" and any of t, steps, solver, path, noise, probe, mixture, layers.
+    layers:   what is drawn: "density" p_t, "field", "pairs" of noise and data with the curve between them,
+              "trajectories" (the solver's in green, exact ones behind) with the solver's "ticks", "particles"; a "box"
+              with what flows through its walls; with a class "classes", the fields with it and without, and "tilted",
+              the density p(x | c)^s p(x)^(1 - s). At the probe: "probe", the pairs that pass there with their
+              velocities; "quantities", x_1, x_0, u, score and diffusion's v; "stages", k1 to k4 of one step; "jump",
+              the flow map to the time `until`.
+    controls: what can be changed: "t", "steps", "solver", "shift" (of the time grid), "path", "noise" (of the SDE),
+              "condition" and "guidance_scale", "added" and "strength" (u_t + strength times another field), "until",
+              "ghost" (the present setting stays behind as a shadow), "mixture" (drag, widen, add and remove
+              components), "weights" (a handle for each), "launch" (a click starts a trajectory); in the plane also
+              "draw" (strokes become small Gaussians) and "presets".
+    tour:     stops, each a dict with a "caption" and any of the traits below.
     alt:      what the lab shows, in words.
     limits:   (left, right, bottom, top); None: around data and noise.
 
-    t, steps, solver, path, noise, probe ([x, y] or None), mixture and layers are traits, in step with the page: they
-    hear of a movement when it ends, and setting one moves the page. Raises TypeError, ValueError or
-    traitlets.TraitError that name what does not fit.
+    Traits, in step with the page: they hear of a movement when it ends, and setting one moves the page. mixture, t,
+    path, steps, solver, shift, noise, guidance_scale, condition (the components of the class, [] for none), added and
+    strength, probe ([x, y] or None), until, box ([left, right, bottom, top] or None), ghost (a dict of traits that
+    another setting has, or None), launched and layers. Raises TypeError, ValueError or traitlets.TraitError that name
+    what does not fit.
     """
 
     _esm = script("lab")
@@ -58,7 +87,17 @@ class FlowLab(anywidget.AnyWidget):
     path = traitlets.Enum(list(PATHS), "rectified_flow").tag(sync=True)
     steps = traitlets.Int(8).tag(sync=True)
     solver = traitlets.Enum(list(SOLVERS), "euler").tag(sync=True)
+    shift = traitlets.CFloat(1.0).tag(sync=True)
     noise = traitlets.CFloat(0.0).tag(sync=True)
+    condition = traitlets.List(traitlets.Int(min=0)).tag(sync=True)
+    guidance_scale = traitlets.CFloat(1.0).tag(sync=True)
+    added = traitlets.Enum(ADDED, "none").tag(sync=True)
+    strength = traitlets.CFloat(0.0).tag(sync=True)
+    until = traitlets.CFloat(1.0).tag(sync=True)
+    box = traitlets.List(traitlets.CFloat(), allow_none=True, default_value=None).tag(sync=True)
+    ghost = traitlets.Dict(allow_none=True, default_value=None).tag(
+        sync=True, to_json=lambda value, _: value and {k: _plain(v) for k, v in value.items()}
+    )
     probe = traitlets.List(traitlets.CFloat(), allow_none=True, default_value=None).tag(sync=True)
     launched = traitlets.List().tag(sync=True)
     layers = traitlets.List(traitlets.Enum(LAYERS)).tag(sync=True)
@@ -81,6 +120,8 @@ class FlowLab(anywidget.AnyWidget):
             raise ValueError("alt must describe the lab in words, got an empty string")
         for name in controls:
             check_choice("controls", name, CONTROLS)
+            if name in IN_THE_PLANE and _checked(mixture).dim == 1:
+                raise ValueError(f"controls must not hold {name} for data in one dimension")
         counts = {"particles": particles, "trajectories": trajectories, "pairs": pairs}
         for name, count in counts.items():
             check_int(name, count)
@@ -89,6 +130,9 @@ class FlowLab(anywidget.AnyWidget):
         tour = [_stop(i, stop) for i, stop in enumerate(tour)]
         limits = [check_number("limits", v) for v in (limits or around(_checked(mixture)))]
         self._alt, self._limits = alt, tuple(limits)
+        begin = {"probe": [0.5] * mixture.dim} if set(layers) & set(AT_PROBE) else {}
+        if "box" in layers:
+            begin["box"] = [-0.8, 0.8] * mixture.dim
         with family(type(self).__name__, alt) as model_id:
             super().__init__(
                 model_id=model_id,
@@ -98,16 +142,16 @@ class FlowLab(anywidget.AnyWidget):
                 },
                 mixture=mixture,
                 layers=list(layers),
-                **({"probe": [0.5] * mixture.dim} if "probe" in layers else {}) | state,
+                **begin | state,
             )  # fmt: skip
 
     @traitlets.validate("mixture")
     def _check_mixture(self, proposal):
         return _checked(proposal["value"])
 
-    @traitlets.validate("t")
-    def _check_t(self, proposal):
-        return check_number("t", proposal["value"], 0, 1)
+    @traitlets.validate(*RANGES)
+    def _check_range(self, proposal):
+        return check_number(name := proposal["trait"].name, proposal["value"], *RANGES[name])
 
     @traitlets.validate("steps")
     def _check_steps(self, proposal):
@@ -115,15 +159,24 @@ class FlowLab(anywidget.AnyWidget):
             raise traitlets.TraitError(f"steps must be a whole number from 1 to 200, got {proposal['value']}")
         return proposal["value"]
 
-    @traitlets.validate("noise")
-    def _check_noise(self, proposal):
-        return check_number("noise", proposal["value"], 0, 10)
-
     @traitlets.validate("probe")
     def _check_probe(self, proposal):
         if proposal["value"] is not None and len(proposal["value"]) not in (1, 2):
             raise traitlets.TraitError(f"probe must be one or two numbers or None, got {proposal['value']}")
         return proposal["value"]
+
+    @traitlets.validate("box")
+    def _check_box(self, proposal):
+        box = proposal["value"]
+        if box is not None and (
+            len(box) not in (2, 4) or any(a >= b for a, b in zip(box[::2], box[1::2], strict=True))
+        ):
+            raise traitlets.TraitError(f"box must be [low, high] of each coordinate or None, got {box}")
+        return box
+
+    @traitlets.validate("ghost")
+    def _check_ghost(self, proposal):
+        return proposal["value"] and _known("ghost", proposal["value"], STATE - {"ghost"})
 
     @property
     def flow_path(self) -> FlowPath:
@@ -211,8 +264,18 @@ def _checked(mixture) -> GaussianMixture:
     return mixture
 
 
+def _plain(value):
+    return as_json(value) if isinstance(value, GaussianMixture) else value
+
+
+def _known(name: str, part: Mapping, known: set[str]) -> dict:
+    if not isinstance(part, Mapping) or part.keys() - known:
+        raise ValueError(f"{name} must be a dict with any of {', '.join(sorted(known))}, got {part!s:.100}")
+    return dict(part)
+
+
 def _stop(i: int, stop: Mapping) -> dict:
-    known = {"caption", "t", "steps", "solver", "path", "noise", "probe", "mixture", "layers", "launched"}
-    if not isinstance(stop, Mapping) or not stop.get("caption") or stop.keys() - known:
-        raise ValueError(f"tour[{i}] must have a caption and any of {', '.join(sorted(known))}, got {stop!s:.100}")
-    return {k: as_json(v) if isinstance(v, GaussianMixture) else v for k, v in stop.items()}
+    if not isinstance(stop, Mapping) or not stop.get("caption"):
+        raise ValueError(f"tour[{i}] must have a caption and any of {', '.join(sorted(STATE))}, got {stop!s:.100}")
+    stop = _known(f"tour[{i}]", stop, STATE | {"caption"})
+    return {name: _plain(value) for name, value in stop.items()}

@@ -8,7 +8,7 @@ import torch
 
 from fmlib import GaussianMixture, rectified_flow_path, three_gaussians
 from fmlib.page import FlowLab
-from fmlib.page.lab import CONTROLS, LAYERS, as_json
+from fmlib.page.lab import CONTROLS, IN_THE_PLANE, LAYERS, STATE, as_json
 from fmlib.page.scripts import script
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="color-scheme" content="light dark">
@@ -25,8 +25,9 @@ window.model = {
 };
 window.close_lab = widget.render({ model, el: document.getElementById("here") });
 </script>"""
-TRAITS = ("t", "path", "steps", "solver", "noise", "probe", "launched", "layers", "_meta")
+TRAITS = STATE - {"mixture"} | {"_meta"}
 TOUR = [{"caption": "Here is the noise.", "t": 0.0}, {"caption": "Now the probe.", "t": 0.5, "layers": ["probe"]}]
+ON_A_LINE = [name for name in CONTROLS if name not in IN_THE_PLANE]
 CENTRE, WIDTH = ".fm-handle.fm-centre >> nth=0", ".fm-handle.fm-width >> nth=0"
 
 
@@ -99,7 +100,7 @@ def test_the_keys_do_what_the_hand_does(page):
 
 def test_the_probe_says_the_velocity_and_the_theorem(page):
     """The field that it names is fmlib's; the mean over the pairs agrees within its error. Wrong twin: another t."""
-    show(page)
+    show(page, layers=["density", "probe"])
     lab = FlowLab(three_gaussians(), "x")
     for x, y, t in ((0.5, 0.5, 0.5), (-1.0, 0.3, 0.3), (1.2, -0.7, 0.8)):
         page.evaluate("([probe, t]) => { model.tell('probe', probe); model.tell('t', t); }", [[x, y], t])
@@ -119,7 +120,7 @@ def test_the_probe_says_the_velocity_and_the_theorem(page):
 def test_one_dimension_is_a_line_over_t(page):
     """Data at the right edge, the probe anywhere between: its arrow is the slope. Wrong twin: another time."""
     mixture = GaussianMixture(torch.tensor([[-2.0], [1.0]], dtype=torch.float64), torch.tensor([0.3, 0.4]).double())
-    show(page, mixture=mixture)
+    show(page, mixture=mixture, layers=["density", "probe"], controls=ON_A_LINE)
     x, y = middle(page, CENTRE)
     page.mouse.move(x, y)
     page.mouse.down()

@@ -61,6 +61,16 @@ def test_the_still_is_an_output_of_its_own_and_follows_the_state(shown):
         assert shown(lab)[0].data != before
 
 
+def test_what_a_layer_needs_is_there():
+    """A box and a probe to begin with; a ghost's mixture goes to the page as JSON."""
+    lab = FlowLab(three_gaussians(), ALT, layers=["box", "jump"], ghost={"steps": 2, "mixture": eight_gaussians()})
+    state = lab.get_state()
+    assert state["box"] == [-0.8, 0.8, -0.8, 0.8] and state["probe"] == [0.5, 0.5]
+    assert state["ghost"] == {"steps": 2, "mixture": as_json(eight_gaussians())}
+    bare = FlowLab(three_gaussians(), ALT, layers=["density"])
+    assert bare.box is None and bare.probe is None and bare.ghost is None
+
+
 def test_one_dimension_is_a_line_over_t(shown):
     lab = FlowLab(LINE, ALT, layers=LAYERS)
     assert lab.probe == [0.5] and lab.get_state()["_meta"]["limits"][:2] == [-0.06, 1.06]
@@ -87,10 +97,18 @@ def test_the_limits_show_data_and_noise():
         ({"solver": "magic"}, traitlets.TraitError, "magic"),
         ({"probe": [1.0, 2.0, 3.0]}, traitlets.TraitError, "probe must be one or two numbers or None"),
         ({"noise": -1.0}, ValueError, "noise must be a finite number of at least 0"),
+        ({"until": 2}, ValueError, "until must be a finite number of at least 0 and at most 1, got 2"),
+        ({"shift": 0}, ValueError, "shift must be a finite number of at least 0.1"),
+        ({"box": [1.0, 0.0, 0.0, 1.0]}, traitlets.TraitError, r"box must be \[low, high\] of each coordinate or None"),
+        ({"box": [0.0, 1.0, 2.0]}, traitlets.TraitError, r"box must be \[low, high\]"),
+        ({"ghost": {"stops": 2}}, ValueError, "ghost must be a dict with any of added, .*'stops'"),
+        ({"condition": [-1]}, traitlets.TraitError, "condition"),
+        ({"added": "wind"}, traitlets.TraitError, "wind"),
+        ({"mixture": LINE, "controls": ["draw"]}, ValueError, "controls must not hold draw for data in one dimension"),
         ({"trajectories": 900}, ValueError, "trajectories must be at most particles, 500, got 900"),
         ({"particles": 0}, ValueError, "particles must be an integer of at least 1"),
         ({"tour": [{"t": 0.5}]}, ValueError, r"tour\[0\] must have a caption"),
-        ({"tour": [{"caption": "a"}, {"caption": "b", "time": 1}]}, ValueError, r"tour\[1\] must have a caption"),
+        ({"tour": [{"caption": "a"}, {"caption": "b", "time": 1}]}, ValueError, r"tour\[1\] must be a dict with any of added"),
         ({"limits": (0, 1, 0, float("nan"))}, ValueError, "limits must be a finite number"),
     ],
 )

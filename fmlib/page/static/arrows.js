@@ -31,13 +31,18 @@ export function arrowCells(view, rows, columns, color, of) {
   c.stroke();
 }
 
-// The same for values u and v of each cell, with lengths that grow as the square root of the speed.
-export function arrowGrid(view, rows, columns, values, color) {
-  const speed = (k) => Math.hypot(values[k], values[k + 1]);
-  let fastest = 0;
-  for (let k = 0; k < 2 * rows * columns; k += 2) fastest = Math.max(fastest, speed(k));
+// The largest speed among the values u and v of all cells.
+export function fastest(values) {
+  let most = 0;
+  for (let k = 0; k < values.length; k += 2) most = Math.max(most, Math.hypot(values[k], values[k + 1]));
+  return most;
+}
+
+// The same for values u and v of each cell, with lengths that grow as the square root of the speed; `most` is the speed
+// of an arrow that fills its cell.
+export function arrowGrid(view, rows, columns, values, color, most = fastest(values)) {
   arrowCells(view, rows, columns, color, (k, longest) => {
-    const length = longest / Math.sqrt((fastest || 1) * (speed(k) || 1));
+    const length = longest / Math.sqrt((most || 1) * (Math.hypot(values[k], values[k + 1]) || 1));
     return [values[k] * length, values[k + 1] * length];
   });
 }

@@ -18,6 +18,8 @@ export function stage(parent, alt) {
   return root;
 }
 
+export const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+
 export function row(parent) {
   return element("div", { class: "fm-row" }, parent);
 }

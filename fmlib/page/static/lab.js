@@ -2,17 +2,18 @@
 
 import { onNewTheme, themeColors } from "./colors.js";
 import { element, stage } from "./controls.js";
-import { componentHandles } from "./lab_components.js";
 import { Controls } from "./lab_controls.js";
-import { Handle } from "./lab_handles.js";
+import { handlesOf } from "./lab_hands.js";
+import { drawLayers } from "./lab_layers.js";
 import { Line } from "./lab_line.js";
 import { Plane } from "./lab_plane.js";
 import { Scene } from "./lab_scene.js";
-import { History, checkState, fromFragment } from "./lab_state.js";
+import { History, TRAITS, checkState, fromFragment } from "./lab_state.js";
+import { hideStill } from "./lab_still.js";
+import { pinching } from "./lab_touch.js";
 import { tour } from "./lab_tour.js";
+import { AT_PROBE, inWords } from "./lab_words.js";
 import { View } from "./view.js";
-
-const TRAITS = ["mixture", "t", "path", "steps", "solver", "noise", "probe", "launched", "layers"]; // in step with Python
 
 class Lab {
   constructor(model, el) {
@@ -29,12 +30,14 @@ class Lab {
     this.scene = new Scene(this.meta.limits, this.meta.counts);
     this.box = element("div", { class: "fm-scene" }, this.root);
     this.view = new View(this.meta.limits, this.box, this.meta.alt);
-    this.plane = this.state.mixture.means[0].length === 2 ? new Plane(this.view) : new Line(this.view);
+    this.map = this.state.mixture.means[0].length === 2 ? new Plane(this.view) : new Line(this.view);
     this.handles = [];
     this.controls = new Controls(this);
     this.refused = element("div", { class: "fm-refused", role: "alert" }, this.root);
-    this.readout = element("div", { class: "fm-readout", role: "status", "aria-live": "polite" }, this.root);
+    this.readout = element("div", { class: "fm-readout" }, this.root);
+    this.spoken = element("div", { class: "fm-spoken", role: "status" }, this.root);
     this.followPicture();
+    if (this.has("mixture")) pinching(this);
     this.endings = [hideStill(el, this.meta.alt), this.followPython(), this.followSize(), onNewTheme(() => this.recolor())];
     this.startFromAddress();
     this.buildHandles();
@@ -85,6 +88,7 @@ class Lab {
       if (JSON.stringify(this.model.get(name)) !== JSON.stringify(this.state[name])) this.model.set(name, this.state[name]);
     }
     this.model.save_changes();
+    this.telling = true;
   }
 
   startFromAddress() {
@@ -96,8 +100,10 @@ class Lab {
     }
   }
 
+  // Words for a reader who does not see the picture, and for all others below it.
   say(text) {
     this.readout.textContent = text;
+    this.spoken.textContent = text;
   }
 
   refuse(text) {
@@ -117,22 +123,23 @@ class Lab {
     if (!this.root.isConnected) return; // JupyterLab takes cells out of the page; the canvas tells when it is back
     this.colors ??= themeColors(this.root);
     this.scene.set(state);
-    const seen = this.plane.draw(this.scene, state.layers, this.colors);
+    if (state.ghost) (this.ghost ??= new Scene(this.meta.limits, this.meta.counts)).set({ ...state, ...state.ghost });
+    drawLayers(this.map, this.scene, state.ghost && this.ghost, this.colors);
     for (const handle of this.handles) handle.place();
     this.controls.show(state);
-    if (seen) this.sayProbe(seen);
+    this.tell();
     const { dataset } = this.root;
     dataset.drawn = Number(dataset.drawn || 0) + 1;
     dataset.t = state.t;
     dataset.ms = (performance.now() - began).toFixed(2);
   }
 
-  sayProbe({ pairs, mean, exact, spread }) {
-    const pair = (v) => `(${Array.from(v, (n) => n.toFixed(2)).join(", ")})`;
-    this.say(
-      `${pairs.x0.length / this.scene.d} pairs pass here; their velocities average to ${pair(mean)}, ` +
-        `the field is ${pair(exact)}. Their spread, the loss that no training removes here: ${spread.toFixed(2)}.`,
-    );
+  // The numbers of the picture; spoken once a movement has ended, as one word a frame is too many.
+  tell() {
+    const words = inWords(this.scene);
+    if (words) this.readout.textContent = words;
+    if (words && this.telling) this.spoken.textContent = words;
+    this.telling = false;
   }
 
   recolor() {
@@ -143,24 +150,16 @@ class Lab {
   // --- the hand on the picture
 
   buildHandles() {
-    for (const handle of this.handles) handle.remove();
-    this.handles = [];
-    if (this.has("mixture")) this.state.mixture.means.forEach((_, k) => this.handles.push(...componentHandles(this, k)));
-    if (this.state.layers.includes("probe") && this.state.probe) {
-      const spot = () => this.plane.spotOfProbe(this.state);
-      const move = (x, y) => this.set(this.plane.probeOf(x, y));
-      this.handles.push(new Handle(this.view, this.box, "probe", "probe", {
-        spot, move, start: () => this.keep(), done: () => this.commit(),
-      }));
-    }
+    this.handles = handlesOf(this);
   }
 
   // A click puts the probe there, or launches a trajectory.
   followPicture() {
     this.view.canvas.addEventListener("click", (event) => {
+      if (this.controls.draw?.on()) return;
       const x = this.view.point(event.clientX, event.clientY);
-      if (this.state.layers.includes("probe")) return this.change(this.plane.probeOf(...x));
-      const start = this.plane.startOf(...x, this.state.t);
+      if (this.state.layers.some((layer) => AT_PROBE.includes(layer))) return this.change(this.map.probeOf(...x));
+      const start = this.map.startOf(...x, this.state.t);
       if (this.has("launch")) this.change({ launched: [...this.state.launched, start].slice(-10) });
     });
   }
@@ -191,14 +190,6 @@ class Lab {
     for (const end of this.endings) end();
     this.root.remove();
   }
-}
-
-// The still picture of a lab is the output before it, for pages where no lab lives. Returns what shows it again.
-function hideStill(el, alt) {
-  const before = el.closest(".jp-OutputArea-child")?.previousElementSibling;
-  const still = before?.querySelector("img")?.getAttribute("alt") === alt ? before : null;
-  if (still) still.style.display = "none";
-  return () => still?.style.removeProperty("display");
 }
 
 function render({ model, el }) {

@@ -1,61 +1,110 @@
 // The controls below a lab: sliders, lists and buttons, those that its lesson asks for.
 
-import { chooser, element, onKeys, row, slider } from "./controls.js";
+import { chooser, clamp, element, onKeys, row, slider } from "./controls.js";
+import { ADDED_NAMES } from "./flow_maps.js";
 import { PATH_NAMES } from "./flow_paths.js";
 import { SOLVER_NAMES } from "./flow_solvers.js";
 import { addComponent } from "./lab_components.js";
+import { PRESETS, drawing } from "./lab_shapes.js";
+import { toFragment } from "./lab_state.js";
 import { playback } from "./playback.js";
 
 const WORDS = { rectified_flow: "rectified flow", vp_cosine: "VP cosine", vp_linear: "VP linear", ve: "VE" };
 const STEPS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 50, 100];
+const OWN = "this one"; // the data that the lab began with
+
+// Sliders for one number of the state: [its name, the word beside it, low, high, step].
+const SLIDERS = [
+  ["guidance_scale", "guidance scale", 0, 8, 0.05],
+  ["strength", "strength", -2, 2, 0.02],
+  ["noise", "noise", 0, 2, 0.01],
+  ["shift", "shift", 0.2, 6, 0.05],
+  ["until", "jump to", 0, 1, 0.01],
+];
 
 export class Controls {
   constructor(lab) {
     this.lab = lab;
     const above = row(lab.root);
     const below = row(lab.root);
-    if (lab.has("t")) {
-      const button = element("button", { type: "button" }, above);
-      this.tSlider = slider(above, "t", { min: 0, max: 1, step: 0.001 });
-      const time = { first: 0, last: 1, get: () => lab.state.t, set: (t) => lab.set({ t: Math.min(1, t) }) };
-      this.play = playback(button, { value: "1" }, time, () => lab.commit());
-      this.drag(this.tSlider.input, (value) => (this.play.pause(), lab.set({ t: value })));
-      const to = (goal) => (fine) => lab.change({ t: Math.min(1, Math.max(0, goal(fine ? 0.002 : 0.02))) });
-      const by = (count) => to((small) => lab.state.t + count * small);
-      onKeys(this.tSlider.input, {
-        ArrowLeft: by(-1), ArrowRight: by(1), ArrowDown: by(-1), ArrowUp: by(1), PageDown: by(-5), PageUp: by(5),
-        Home: to(() => 0), End: to(() => 1),
-      });
-    }
+    this.sliders = {};
+    this.lists = {};
+    if (lab.has("t")) this.time(above);
     if (lab.has("steps")) {
       this.stepSlider = slider(below, "steps", { min: 0, max: STEPS.length - 1, step: 1 });
-      this.drag(this.stepSlider.input, (place) => lab.set({ steps: STEPS[place] }));
+      this.drag(this.stepSlider.input, (place) => ({ steps: STEPS[place] }));
     }
-    if (lab.has("noise")) {
-      this.noiseSlider = slider(below, "noise", { min: 0, max: 2, step: 0.01 });
-      this.drag(this.noiseSlider.input, (noise) => lab.set({ noise }));
+    for (const [name, word, min, max, step] of SLIDERS) {
+      if (!lab.has(name)) continue;
+      this.sliders[name] = slider(below, word, { min, max, step });
+      this.drag(this.sliders[name].input, (value) => ({ [name]: value }));
     }
-    if (lab.has("solver")) this.solverList = this.choose(below, "solver", SOLVER_NAMES, (solver) => ({ solver }));
-    if (lab.has("path")) this.pathList = this.choose(below, "path", PATH_NAMES, (path) => ({ path }));
+    const { means } = lab.state.mixture;
+    if (lab.has("solver")) this.choose(below, "solver", SOLVER_NAMES, (solver) => ({ solver }));
+    if (lab.has("path")) this.choose(below, "path", PATH_NAMES, (path) => ({ path }));
+    if (lab.has("added")) this.choose(below, "add", ADDED_NAMES, (added) => ({ added }));
+    if (lab.has("condition")) {
+      const classes = ["none", ...means.map((_, k) => String(k + 1))];
+      this.choose(below, "class", classes, (k) => ({ condition: k === "none" ? [] : [k - 1] }));
+    }
+    if (lab.has("presets")) {
+      const of = (name) => (name === OWN ? lab.begin.mixture : PRESETS[name]());
+      this.choose(below, "data", [OWN, ...Object.keys(PRESETS)], (name) => ({ mixture: of(name), condition: [] }));
+    }
     this.buttons(row(lab.root));
+  }
+
+  time(parent) {
+    const { lab } = this;
+    const button = element("button", { type: "button" }, parent);
+    this.tSlider = slider(parent, "t", { min: 0, max: 1, step: 0.001 });
+    const time = { first: 0, last: 1, get: () => lab.state.t, set: (t) => lab.set({ t: Math.min(1, t) }) };
+    this.play = playback(button, { value: "1" }, time, () => lab.commit());
+    this.drag(this.tSlider.input, (t) => (this.play.pause(), { t }));
+    const to = (goal) => (fine) => lab.change({ t: clamp(goal(fine ? 0.002 : 0.02), 0, 1) });
+    const by = (count) => to((small) => lab.state.t + count * small);
+    onKeys(this.tSlider.input, {
+      ArrowLeft: by(-1), ArrowRight: by(1), ArrowDown: by(-1), ArrowUp: by(1), PageDown: by(-5), PageUp: by(5),
+      Home: to(() => 0), End: to(() => 1),
+    });
   }
 
   buttons(parent) {
     const { lab } = this;
-    const button = (words, action) => element("button", { type: "button" }, parent, words).addEventListener("click", action);
+    const button = (words, action) => {
+      const node = element("button", { type: "button" }, parent, words);
+      if (action) node.addEventListener("click", action);
+      return node;
+    };
     if (lab.has("mixture")) button("add a component", () => addComponent(lab));
+    if (lab.has("draw")) this.draw = drawing(lab, button("draw"));
     if (lab.has("launch")) button("clear trajectories", () => lab.change({ launched: [] }));
+    if (lab.has("ghost")) {
+      this.ghost = button("", () => {
+        const { t, layers, ghost, ...setting } = lab.state;
+        lab.change({ ghost: ghost ? null : setting });
+      });
+    }
     button("undo", () => lab.undo());
     button("reset", () => lab.change(lab.begin));
+    if (!lab.root.closest(".jp-Notebook")) button("link", () => this.link());
+  }
+
+  // The address of this page, with the present picture.
+  link() {
+    const { lab } = this;
+    window.history.replaceState(null, "", toFragment(lab.meta.name, lab.state));
+    navigator.clipboard?.writeText(window.location.href).catch(() => {});
+    lab.say("The address of this page now leads to this picture.");
   }
 
   // A control that moves the picture while it is dragged.
-  drag(input, move) {
+  drag(input, part) {
     let moving = false;
     input.addEventListener("input", () => {
       if (!moving) this.lab.keep();
       moving = true;
-      move(Number(input.value));
+      this.lab.set(part(Number(input.value)));
     });
     input.addEventListener("change", () => {
       moving = false;
@@ -66,7 +115,7 @@ export class Controls {
   choose(parent, name, values, part) {
     const list = chooser(parent, name, values, (value) => WORDS[value] || value);
     list.addEventListener("change", () => this.lab.change(part(list.value)));
-    return list;
+    this.lists[name] = list;
   }
 
   // The state that they show.
@@ -75,8 +124,13 @@ export class Controls {
     const gap = (n) => Math.abs(n - state.steps);
     const nearest = STEPS.reduce((best, n, i) => (gap(n) < gap(STEPS[best]) ? i : best), 0);
     this.stepSlider?.show(nearest, String(state.steps), `${state.steps} steps`);
-    this.noiseSlider?.show(state.noise, state.noise.toFixed(2));
-    if (this.solverList) this.solverList.value = state.solver;
-    if (this.pathList) this.pathList.value = state.path;
+    for (const [name, control] of Object.entries(this.sliders)) control.show(state[name], state[name].toFixed(2));
+    const { solver, path, add, class: condition, data } = this.lists;
+    if (solver) solver.value = state.solver;
+    if (path) path.value = state.path;
+    if (add) add.value = state.added;
+    if (condition) condition.value = state.condition.length ? state.condition[0] + 1 : "none";
+    if (data && state.mixture === this.lab.begin.mixture) data.value = OWN;
+    if (this.ghost) this.ghost.textContent = state.ghost ? "remove the ghost" : "leave a ghost";
   }
 }

@@ -44,6 +44,7 @@ export class Handle {
       const [px, py] = this.view.point(event.clientX, event.clientY);
       move(px + offset[0], py + offset[1]);
     });
+    this.drop = () => (offset = null); // what it did stays; a pinch goes on
     const end = () => {
       if (!offset) return;
       offset = null;

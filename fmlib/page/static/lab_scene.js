@@ -1,17 +1,24 @@
 // What the layers of a lab show, computed from its state. All of it anew in every frame: nothing waits for release.
 
-import { cellCentres, gridDensity, gridField, gridPoints } from "./flow_grids.js";
+import { cellCentres, gridDensity, gridPoints } from "./flow_grids.js";
+import { guided, withAdded } from "./flow_maps.js";
 import { velocityField } from "./flow_mixture.js";
 import { makePath } from "./flow_paths.js";
-import { sample, samplePairs, samplePrior } from "./flow_samples.js";
-import { solve, solveSde } from "./flow_solvers.js";
+import { sample, samplePrior } from "./flow_samples.js";
+import { shiftGrid, solve, solveSde } from "./flow_solvers.js";
 import { makeRandom } from "./random.js";
 
 const CELLS = 48;
 export const ARROWS = 14;
-const PAIRS = 400; // of the probe: enough for its mean
-const EXACT = { solver: "midpoint", steps: 30 }; // as the eye can tell
+export const CLASS_ARROWS = 9; // two fields share the place
+const EXACT = { solver: "rk4", steps: 30 }; // as the eye can tell
 const BEND = 16; // straight pieces of a curve between a pair
+
+// The components of a class alone, as a mixture of their own.
+function classOf({ means, stds, weights }, condition) {
+  const of = (values) => condition.map((k) => values[k]);
+  return { means: of(means), stds: of(stds), weights: of(weights) };
+}
 
 export class Scene {
   // limits: [left, right, bottom, top]. counts: { particles, trajectories, pairs } that are drawn.
@@ -20,10 +27,10 @@ export class Scene {
     this.counts = counts;
     this.height = [bottom, top];
     this.dense = [cellCentres(left, right, CELLS), cellCentres(bottom, top, CELLS)];
-    this.sparse = [cellCentres(left, right, ARROWS), cellCentres(bottom, top, ARROWS)];
-    this.sparsePoints = gridPoints(...this.sparse);
+    const sparse = (n) => gridPoints(cellCentres(left, right, n), cellCentres(bottom, top, n));
+    this.sparse = { [ARROWS]: sparse(ARROWS), [CLASS_ARROWS]: sparse(CLASS_ARROWS) };
     this.memory = {}; // arrays of the last frame, to be written over
-    this.made = {}; // by name: what a trajectory was made of
+    this.made = {}; // by name: what it was made of
   }
 
   // Whether anything that `name` is made of has changed since it was made.
@@ -35,31 +42,46 @@ export class Scene {
 
   set(state) {
     this.state = state;
-    this.path = makePath(state.path);
-    this.field = velocityField(state.mixture, this.path);
-    this.d = state.mixture.means[0].length;
+    const { mixture, path, condition, guidance_scale, added, strength } = state;
+    this.d = mixture.means[0].length;
+    if (!this.stale("field", mixture, path, String(condition), guidance_scale, added, strength)) return;
+    this.path = makePath(path);
+    this.own = velocityField(mixture, this.path); // u_t itself
+    this.class = condition.length ? classOf(mixture, condition) : null;
+    this.conditional = this.class && velocityField(this.class, this.path);
+    const fields = { conditional: this.conditional, unconditional: this.own };
+    const pushed = this.class ? guided(fields, guidance_scale) : this.own;
+    this.field = strength ? withAdded(pushed, added, strength, mixture, this.path) : pushed; // what the particles follow
   }
 
-  density() {
-    const { mixture, t } = this.state;
-    this.memory.density = gridDensity(mixture, this.path, t, ...this.dense, this.memory.density);
-    return this.memory.density;
+  // p_t on a grid; xs, ys: as for gridDensity.
+  density(t = this.state.t, xs = this.dense[0], ys = this.dense[1], out = this.memory.density) {
+    return (this.memory.density = gridDensity(this.state.mixture, this.path, t, xs, ys, out));
   }
 
-  arrows() {
-    const { mixture, t } = this.state;
-    this.memory.arrows = gridField(mixture, this.path, t, ...this.sparse, this.memory.arrows, this.sparsePoints);
-    return this.memory.arrows;
+  // p_t(x | c)^s p_t(x)^(1 - s): what guidance is often said to sample. Not scaled to the mass 1.
+  tilted(t = this.state.t, xs = this.dense[0], ys = this.dense[1]) {
+    const all = this.density(t, xs, ys);
+    if (!this.class) return all;
+    const s = this.state.guidance_scale;
+    this.memory.tilted = gridDensity(this.class, this.path, t, xs, ys, this.memory.tilted);
+    return this.memory.tilted.map((p, i) => (p && all[i] ? p * (p / all[i]) ** (s - 1) : 0));
   }
 
-  // In one dimension: the density over (t, x), each time by its own maximum; null where nothing has changed.
-  densityOverTime(columns, rows) {
-    const { mixture, path } = this.state;
-    if (!this.stale("over time", mixture, path)) return null;
+  // A field at the points of an n x n grid.
+  arrows(n = ARROWS, field = this.field) {
+    return field(this.state.t, this.sparse[n], new Float64Array(2 * n * n));
+  }
+
+  // In one dimension: a density over (t, x), each time by its own maximum; null where nothing has changed.
+  overTime(name, columns, rows) {
+    const { mixture, guidance_scale, condition } = this.state;
+    if (!this.stale(name, mixture, this.path, guidance_scale, String(condition))) return null;
     const xs = cellCentres(...this.height, rows);
     const values = new Float64Array(columns * rows);
+    Object.assign(this.memory, { density: undefined, tilted: undefined }); // of another size
     cellCentres(0, 1, columns).forEach((t, column) => {
-      const density = gridDensity(mixture, this.path, t, xs, null);
+      const density = this[name](t, xs, null);
       const most = Math.max(...density, 1e-300);
       density.forEach((p, row) => (values[row * columns + column] = p / most));
     });
@@ -67,10 +89,10 @@ export class Scene {
   }
 
   // In one dimension: [t, x, u_t(x)] on a grid.
-  arrowsOverTime() {
+  arrowsOverTime(field = this.field) {
     const xs = cellCentres(...this.height, ARROWS);
     return Array.from(cellCentres(0, 1, ARROWS)).flatMap((t) => {
-      const u = this.field(t, xs);
+      const u = field(t, xs, new Float64Array(ARROWS));
       return Array.from(xs, (x, i) => [t, x, u[i]]);
     });
   }
@@ -82,9 +104,10 @@ export class Scene {
 
   // The particles' trajectories, by the solver of the state; with noise by the SDE.
   cloud(n = this.counts.particles) {
-    const { mixture, path, solver, steps, noise } = this.state;
-    if (!this.stale("cloud", mixture, path, solver, steps, noise, n)) return this.memory.cloud;
-    const options = { solver, steps, path: this.path, out: this.memory.cloud };
+    const { solver, steps, noise, shift } = this.state;
+    if (!this.stale("cloud", this.field, solver, steps, noise, shift, n)) return this.memory.cloud;
+    const grid = shift === 1 ? undefined : shiftGrid(shift);
+    const options = { solver, steps, grid, path: this.path, out: this.memory.cloud };
     const random = makeRandom(2);
     this.memory.cloud = noise
       ? solveSde(this.field, this.noise(n), { ...options, noise, random })
@@ -94,31 +117,23 @@ export class Scene {
 
   // The first n of them without the solver's error.
   exact(n = this.counts.trajectories) {
-    const { mixture, path } = this.state;
-    if (!this.stale("exact", mixture, path, n)) return this.memory.exact;
-    this.memory.exact = solve(this.field, this.noise(n), { ...EXACT, out: this.memory.exact });
-    return this.memory.exact;
+    if (!this.stale("exact", this.field, n)) return this.memory.exact;
+    return (this.memory.exact = solve(this.field, this.noise(n), { ...EXACT, out: this.memory.exact }));
+  }
+
+  // How far from their exact ends the first n end, the middle one of them.
+  endError() {
+    const [exact, made] = [this.exact(), this.cloud()].map(({ states }) => states[states.length - 1]);
+    const { d } = this;
+    const gap = (i) => exact[i] - made[i];
+    const off = Float64Array.from({ length: exact.length / d }, (_, i) => Math.hypot(gap(d * i), d === 2 ? gap(2 * i + 1) : 0));
+    return off.sort()[off.length >> 1];
   }
 
   // Through a point at a time, backwards to the noise and forwards to the data: [trajectory, trajectory].
-  through({ t, x }) {
-    const ends = [0, 1].filter((end) => end !== t);
-    return ends.map((tEnd) => solve(this.field, Float64Array.from(x), { ...EXACT, tStart: t, tEnd }));
-  }
-
-  // At the probe: the pairs that pass there, their velocities, the mean of these with its error, and u_t itself.
-  probe() {
-    const { mixture, t, probe } = this.state;
-    const point = Float64Array.from(probe);
-    const pairs = samplePairs(mixture, this.path, t, point, PAIRS, makeRandom(3), this.memory.pairs);
-    this.memory.pairs = pairs;
-    const [a, b] = [this.path.dAlpha(t), this.path.dSigma(t)];
-    const velocities = pairs.x1.map((x1, i) => a * x1 + b * pairs.x0[i]);
-    const mean = new Float64Array(this.d);
-    velocities.forEach((v, i) => (mean[i % this.d] += v / PAIRS));
-    let spread = 0;
-    velocities.forEach((v, i) => (spread += (v - mean[i % this.d]) ** 2 / (PAIRS - 1)));
-    return { pairs, velocities, mean, spread, error: Math.sqrt(spread / PAIRS), exact: this.field(t, point) };
+  through({ t, x }, ends = [0, 1]) {
+    const points = Float64Array.from(x);
+    return ends.filter((end) => end !== t).map((tEnd) => solve(this.field, points, { ...EXACT, tStart: t, tEnd }));
   }
 
   // Pairs of noise and data, independent of each other.
@@ -127,19 +142,11 @@ export class Scene {
     return { x0: this.noise(n).map((v) => v / this.path.priorStd), x1: sample(this.state.mixture, n, random) };
   }
 
-  // The curve alpha(t) x_1 + sigma(t) x_0 of pair i, flat: straight on rectified flow.
+  // The curve alpha(t) x_1 + sigma(t) x_0 of pair i as a trajectory: straight on rectified flow.
   curve({ x0, x1 }, i) {
     const { path, d } = this;
-    const points = new Float64Array(d * (BEND + 1));
-    for (let s = 0; s <= BEND; s++) {
-      const [alpha, sigma] = [path.alpha(s / BEND), path.sigma(s / BEND)];
-      for (let j = 0; j < d; j++) points[d * s + j] = alpha * x1[d * i + j] + sigma * x0[d * i + j];
-    }
-    return points;
-  }
-
-  // In one dimension the same curve as points (t, x).
-  curveOverTime(pairs, i) {
-    return Array.from(this.curve(pairs, i)).flatMap((x, s) => [s / BEND, x]);
+    const ts = Float64Array.from({ length: BEND + 1 }, (_, s) => s / BEND);
+    const at = (t, j) => path.alpha(t) * x1[d * i + j] + path.sigma(t) * x0[d * i + j];
+    return { ts, states: Array.from(ts, (t) => Array.from({ length: d }, (_, j) => at(t, j))) };
   }
 }

@@ -1,11 +1,24 @@
 // What a lab shows, as plain JSON: what is in it, how it is checked, undone and put into a link.
 
 import { checkChoice, checkInt, checkMixture, checkNumber, checkPoints } from "./flow_checks.js";
+import { ADDED_NAMES } from "./flow_maps.js";
 import { PATH_NAMES } from "./flow_paths.js";
 import { SOLVER_NAMES } from "./flow_solvers.js";
 
-export const START = { t: 0.5, path: "rectified_flow", steps: 8, solver: "euler", noise: 0, probe: null, launched: [], layers: ["density", "field", "particles"] };
-export const LAYERS = ["density", "field", "pairs", "trajectories", "particles", "probe"];
+// All but the mixture. The names are those of the traits in Python.
+export const START = {
+  t: 0.5, path: "rectified_flow", // what is shown when
+  steps: 8, solver: "euler", shift: 1, noise: 0, // how it is solved
+  condition: [], guidance_scale: 1, added: "none", strength: 0, // what is added to the field
+  probe: null, until: 1, box: null, launched: [], // what was put into the picture
+  ghost: null, // another setting to compare with: a part of a state
+  layers: ["density", "field", "particles"],
+};
+export const TRAITS = ["mixture", ...Object.keys(START)]; // in step with Python
+export const LAYERS = [
+  "density", "tilted", "field", "classes", "pairs", "trajectories", "ticks", "particles", "box", "jump", "stages",
+  "quantities", "probe",
+];
 const MOST_STEPS = 200;
 const MOST_LAUNCHED = 40;
 const FAR = 1e3; // coordinates beyond are a mistake
@@ -15,28 +28,58 @@ function point(name, value, d) {
   return value.map((v) => checkNumber(name, v, -FAR, FAR));
 }
 
+function list(name, value, most, check) {
+  if (!Array.isArray(value) || value.length > most) throw new Error(`${name} must be a list of at most ${most}`);
+  return value.map(check);
+}
+
+// [low, high] of each coordinate.
+function checkBox(box, d) {
+  const sides = point("box", box, 2 * d);
+  for (let i = 0; i < sides.length; i += 2) {
+    if (!(sides[i] < sides[i + 1])) throw new Error(`box must be [low, high] of each coordinate, got ${sides}`);
+  }
+  return sides;
+}
+
+// What a ghost changes of the state, checked.
+function checkGhost(ghost, state) {
+  const names = Object.keys(ghost);
+  for (const name of names) checkChoice("ghost", name, TRAITS.filter((trait) => trait !== "ghost"));
+  const full = checkState({ ...ghost, ghost: null }, state);
+  return Object.fromEntries(names.map((name) => [name, full[name]]));
+}
+
 // A complete, checked state out of part of one; what is missing comes from `base`. Throws Error that says what is wrong.
 export function checkState(part, base) {
   if (part === null || typeof part !== "object" || Array.isArray(part)) throw new Error("state must be an object");
   const state = { ...START, ...base, ...part };
   const mixture = base && part.mixture === undefined ? base.mixture : checkMixture(state.mixture); // checked before
-  const d = mixture.means[0].length;
+  const [count, d] = [mixture.means.length, mixture.means[0].length];
   if (mixture !== base?.mixture) mixture.means.forEach((mean) => point("means", mean, d));
-  if (!Array.isArray(state.launched) || state.launched.length > MOST_LAUNCHED) {
-    throw new Error(`launched must be a list of at most ${MOST_LAUNCHED} points`);
-  }
   checkInt("steps", state.steps), checkNumber("steps", state.steps, 1, MOST_STEPS);
-  return {
+  const number = (name, low, high) => checkNumber(name, state[name], low, high);
+  const checked = {
     mixture,
-    t: checkNumber("t", state.t, 0, 1),
+    t: number("t", 0, 1),
     path: checkChoice("path", state.path, PATH_NAMES),
     steps: state.steps,
     solver: checkChoice("solver", state.solver, SOLVER_NAMES),
-    noise: checkNumber("noise", state.noise, 0, 10),
+    shift: number("shift", 0.1, 10),
+    noise: number("noise", 0, 10),
+    condition: list("condition", state.condition, count, (k) => checkInt("condition", k, 0)).filter((k) => k < count),
+    guidance_scale: number("guidance_scale", -10, 20),
+    added: checkChoice("added", state.added, ADDED_NAMES),
+    strength: number("strength", -10, 10),
     probe: state.probe === null ? null : point("probe", state.probe, d),
-    layers: Array.from(state.layers, (layer) => checkChoice("layers", layer, LAYERS)),
-    launched: state.launched.map((p) => ({ t: checkNumber("launched", p?.t, 0, 1), x: point("launched", p?.x, d) })),
+    until: number("until", 0, 1),
+    box: state.box === null ? null : checkBox(state.box, d),
+    launched: list("launched", state.launched, MOST_LAUNCHED, (p) => (
+      { t: checkNumber("launched", p?.t, 0, 1), x: point("launched", p?.x, d) }
+    )),
+    layers: list("layers", state.layers, LAYERS.length, (layer) => checkChoice("layers", layer, LAYERS)),
   };
+  return { ...checked, ghost: state.ghost === null ? null : checkGhost(state.ghost, checked) };
 }
 
 // The states that a reader has left behind, for undo.

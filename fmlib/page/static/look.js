@@ -1,7 +1,7 @@
 // The style sheet of what is drawn in the page: panels with pictures, and rows of controls below them.
 
 export const CSS = `
-.fm-player { --fm-ink: var(--jp-content-font-color1, light-dark(#1b1b1b, #e8e8e8));
+.fm-player { --fm-page: var(--jp-layout-color0, light-dark(#fff, #161616)); position: relative; --fm-ink: var(--jp-content-font-color1, light-dark(#1b1b1b, #e8e8e8));
   --fm-faint: var(--jp-content-font-color3, light-dark(#6b6b6b, #999)); color: var(--fm-ink);
   font: 13px/1.4 var(--jp-content-font-family, system-ui, sans-serif); max-width: 840px; }
 .fm-panels { display: flex; flex-wrap: wrap; gap: 8px; }
@@ -26,6 +26,12 @@ export const CSS = `
   background: #E69F00; box-shadow: 0 0 0 1px #1b1b1b; }
 .fm-handle.fm-width::before { inset: 9px; background: #fff; border-color: #E69F00; }
 .fm-handle.fm-probe::before { background: var(--fm-ink); }
+.fm-handle.fm-weight::before { inset: 9px; border-radius: 2px; background: #fff; border-color: #E69F00; }
+.fm-handle.fm-box::before, .fm-handle.fm-corner::before { border-radius: 2px; background: var(--fm-ink); }
+.fm-drawing .fm-handle { display: none; } .fm-drawing canvas { touch-action: none; cursor: cell; }
+.fm-spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+.fm-row button[aria-pressed=true] { background: #0072B2; color: #fff; border-color: #0072B2; }
+@media (forced-colors: active) { .fm-handle::before { forced-color-adjust: none; } }
 .fm-handle:active { cursor: grabbing; } .fm-handle.fm-outside { opacity: 0.4; }
 .fm-tour { display: flex; gap: 8px; align-items: baseline; margin: 0 0 6px; max-width: 640px; }
 .fm-tour p { flex: 1; margin: 0; min-height: 2.8em; font-size: 14px; }

@@ -1,4 +1,4 @@
-// Particles on their way: as dots, with the trails behind them, and one of them held under the pointer.
+// Particles that move: as dots, with the trails behind them, and one of them held under the pointer.
 
 import { DATA, NOISE } from "./colors.js";
 import { locate } from "./frames.js";
@@ -33,7 +33,7 @@ export class Particles {
     return [view.x(this.coordinate(k, 0, where)), view.y(this.coordinate(k, 1, where))];
   }
 
-  // The way of particle k from the first frame, as a path of the canvas.
+  // The trajectory of particle k from the first frame, as lines of the canvas.
   trace(view, k, where) {
     const c = view.context;
     const { values: v, origin, scale } = this;
@@ -47,7 +47,7 @@ export class Particles {
     c.lineTo(...this.pixel(view, k, where));
   }
 
-  // The ways of the first `most` particles until t.
+  // The trajectories of the first `most` particles until t.
   drawTrails(view, t, most, color, width, alpha) {
     const count = Math.min(most, this.count);
     if (!count) return;
@@ -78,7 +78,7 @@ export class Particles {
     c.globalAlpha = 1;
   }
 
-  // The whole way of particle k, its two ends and where it is.
+  // The whole trajectory of particle k, its two ends and where it is.
   drawWay(view, t, k, ink) {
     const c = view.context;
     const [start, end] = [this.at(-Infinity), this.at(Infinity)];

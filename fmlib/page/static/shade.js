@@ -2,15 +2,15 @@
 
 import { element } from "./controls.js";
 
-const GREY = 128; // reads on light and on dark pages
+const GREY = [128, 128, 128]; // reads on light and on dark pages
 const STRONGEST = 0.45;
 
 export class Shade {
-  constructor(width, height) {
+  constructor(width, height, color = GREY) {
     this.canvas = element("canvas", { width, height });
     this.context = this.canvas.getContext("2d");
     this.pixels = new ImageData(width, height);
-    this.pixels.data.fill(GREY);
+    this.pixels.data.forEach((_, i, data) => (data[i] = color[i % 4]));
   }
 
   // strength(k): of cell k, 0 to 1; the cells go row by row from the bottom.

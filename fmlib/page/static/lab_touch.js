@@ -1,0 +1,43 @@
+// Two fingers on a lab: they make the component between them wider or narrower.
+
+import { setWidth } from "./lab_components.js";
+
+export function pinching(lab) {
+  const fingers = new Map(); // by pointer: where it is
+  let held = null; // { k, std, apart } when the second finger came
+
+  const apart = () => {
+    const [[ax, ay], [bx, by]] = fingers.values();
+    return Math.hypot(ax - bx, ay - by);
+  };
+
+  function begin() {
+    const [[ax, ay], [bx, by]] = fingers.values();
+    const middle = lab.view.point((ax + bx) / 2, (ay + by) / 2);
+    const { means, stds } = lab.state.mixture;
+    const far = (k) => Math.hypot(...lab.map.spotOfMean(means[k]).map((v, j) => v - middle[j]));
+    const k = means.reduce((best, _, i) => (far(i) < far(best) ? i : best), 0);
+    for (const handle of lab.handles) handle.drop();
+    lab.keep();
+    held = { k, std: stds[k], apart: apart() };
+  }
+
+  const end = (event) => {
+    fingers.delete(event.pointerId);
+    if (!held) return;
+    held = null;
+    lab.commit();
+  };
+  lab.box.addEventListener("pointerdown", (event) => {
+    if (event.pointerType !== "touch") return;
+    fingers.set(event.pointerId, [event.clientX, event.clientY]);
+    if (fingers.size === 2) begin();
+  }, true);
+  lab.box.addEventListener("pointermove", (event) => {
+    if (!fingers.has(event.pointerId)) return;
+    fingers.set(event.pointerId, [event.clientX, event.clientY]);
+    if (held) setWidth(lab, held.k, (held.std * apart()) / held.apart);
+  }, true);
+  lab.box.addEventListener("pointerup", end, true);
+  lab.box.addEventListener("pointercancel", end, true);
+}

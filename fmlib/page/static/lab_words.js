@@ -1,0 +1,48 @@
+// What a lab says below its picture: what the layers show, in numbers.
+
+import { CALLS } from "./flow_solvers.js";
+import { boxInWords } from "./lab_box.js";
+import { jump, oneStep, pairsThrough, quantities } from "./lab_point.js";
+
+const numbers = (v) => `(${Array.from(v, (n) => n.toFixed(2)).join(", ")})`;
+
+const SAYS = {
+  trajectories(scene) {
+    const { steps, solver, noise } = scene.state;
+    const calls = steps * CALLS[noise ? "sde" : solver];
+    if (noise) return `${calls} evaluations of the field, and noise: each particle ends elsewhere on purpose. `;
+    return `${calls} evaluations of the field: half of ${scene.counts.trajectories} trajectories end within ` +
+      `${scene.endError().toFixed(3)} of their exact ends. `;
+  },
+  box: boxInWords,
+  jump(scene) {
+    const made = jump(scene);
+    if (!made) return "";
+    return `From t = ${made.t.toFixed(2)} to ${made.until.toFixed(2)}: the flow leads to ${numbers(made.end)}, ` +
+      `one Euler step to ${numbers(made.euler)}, ${made.miss.toFixed(2)} off. `;
+  },
+  stages(scene) {
+    const step = oneStep(scene);
+    if (!step) return "";
+    const miss = Math.hypot(...step.end.map((v, j) => v - step.exact[j]));
+    return `One ${scene.state.solver} step of ${step.dt.toFixed(2)} asks the field ${step.calls.length} times ` +
+      `and ends ${miss.toPrecision(2)} from the flow. `;
+  },
+  quantities(scene) {
+    const { x0, x1, u, score, vDiff } = quantities(scene);
+    return `The guesses here: data ${numbers(x1)}, noise ${numbers(x0)}; velocity ${numbers(u)}, ` +
+      `score ${numbers(score)}, v of diffusion ${numbers(vDiff)}. `;
+  },
+  probe(scene) {
+    const { count, mean, exact, spread } = pairsThrough(scene);
+    return `${count} pairs pass here; their velocities average to ${numbers(mean)}, the field is ${numbers(exact)}. ` +
+      `Their spread, the loss that no training removes here: ${spread.toFixed(2)}. `;
+  },
+};
+export const AT_PROBE = ["jump", "stages", "quantities", "probe"];
+
+export function inWords(scene) {
+  const { layers, probe } = scene.state;
+  const said = (name) => layers.includes(name) && (probe || !AT_PROBE.includes(name));
+  return Object.keys(SAYS).filter(said).map((name) => SAYS[name](scene)).join("").trim();
+}
