@@ -301,3 +301,232 @@ def test_plain_jupyterlab_does_write_among_the_readers_settings(tmp_path):
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+# The kernel in reserve ------------------------------------------------------------------------------------------------
+
+# What a kernel shows of its past: its names, its inputs, the number of the next one, and the notebook that it knows.
+SEEN = (
+    "dict(names=sorted(globals()), inputs=list(In), count=get_ipython().execution_count,"
+    " folder=__import__('os').getcwd(), session=globals().get('__session__'),"
+    " variable=__import__('os').environ.get('JPY_SESSION_NAME'), hidden=sorted("
+    "get_ipython().user_ns_hidden), history=list(get_ipython().history_manager.get_range(0)),"
+    " warm='torch' in __import__('sys').modules)"
+)
+
+
+@pytest.fixture
+def reserve(tmp_path, monkeypatch):
+    """What runs a test in the server's loop: a manager with two folders and two kernels, its reserve filled."""
+    import asyncio
+
+    from ipykernel.kernelspec import write_kernel_spec
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    from fmlib.jupyter.serve import Reserve
+
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "more"))
+    write_kernel_spec(tmp_path / "more" / "kernels" / "another")
+    (tmp_path / "notebooks" / "sub").mkdir(parents=True)
+
+    def run(test, filled=True, **settings):
+        async def all_of_it():
+            manager = type("Reserve", (Reserve,), {"AGAIN": 60.0, "DELAY": 60.0, **settings})(
+                root_dir=str(tmp_path / "notebooks"),
+                connection_dir=str(tmp_path),
+                kernel_spec_manager=KernelSpecManager(),
+            )
+            try:
+                if filled:
+                    manager.refill()
+                    await manager.spare
+                await test(manager)
+            finally:
+                if getattr(manager, "given_up", None):
+                    await manager.given_up
+                await manager.shutdown_all(now=True)
+
+        asyncio.run(all_of_it())
+
+    return run
+
+
+def pid(manager, kernel_id: str) -> int:
+    return manager.get_kernel(kernel_id).provisioner.pid
+
+
+def as_a_notebook_asks(name="a.ipynb", **others) -> dict:
+    asked = {"path": "", "kernel_name": "python3", "env": {**os.environ, "JPY_SESSION_NAME": name}, **others}
+    return {key: value for key, value in asked.items() if value is not None}
+
+
+async def look(manager, kernel_id: str) -> dict:
+    import ast
+
+    client = manager.get_kernel(kernel_id).client()
+    client.start_channels()
+    try:
+        reply = await client.execute(
+            "", silent=True, user_expressions={"seen": SEEN}, store_history=False, reply=True, timeout=60
+        )
+        return ast.literal_eval(reply["content"]["user_expressions"]["seen"]["data"]["text/plain"])
+    finally:
+        client.stop_channels()
+
+
+def test_the_next_notebook_gets_the_kernel_in_reserve(reserve):
+    async def test(manager):
+        kept, process = manager.spare_id, pid(manager, manager.spare_id)
+        assert manager.list_kernels() == [] and kept in manager
+        first, second = [await manager.start_kernel(**as_a_notebook_asks(name)) for name in ("a.ipynb", "b.ipynb")]
+        assert first == kept and pid(manager, first) == process
+        assert second != kept and pid(manager, second) != process  # the twin: there was one in reserve, not two
+        assert {model["id"] for model in manager.list_kernels()} == {first, second}
+        handed, fresh = await look(manager, first), await look(manager, second)
+        assert handed.pop("session") == handed.pop("variable") == "a.ipynb"
+        assert fresh.pop("session") == fresh.pop("variable") == "b.ipynb"
+        assert handed == fresh and fresh["count"] == 1 and fresh["inputs"] == [""]
+
+    reserve(test)
+
+
+def test_it_is_handed_out_even_while_it_starts(reserve):
+    async def test(manager):
+        manager.refill()
+        kept = manager.spare_id
+        assert await manager.start_kernel(**as_a_notebook_asks()) == kept
+
+    reserve(test, filled=False)
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        {"path": "sub"},
+        {"path": None},
+        {"env": {**os.environ, "JPY_SESSION_NAME": "a.ipynb", "OMP_NUM_THREADS": "7"}},
+        {"env": None},
+        {"kernel_id": "12345678-1234-1234-1234-123456789abc"},
+        {"kernel_name": "another"},
+    ],
+    ids=lambda difference: " ".join(difference),
+)
+def test_whoever_asks_for_another_kernel_does_not_get_it(reserve, tmp_path, difference):
+    async def test(manager):
+        kept = manager.spare_id
+        started = await manager.start_kernel(**as_a_notebook_asks(**difference))
+        assert started != kept and pid(manager, started) != pid(manager, kept)
+        if "sub" in difference.values():
+            assert (await look(manager, started))["folder"] == str(tmp_path / "notebooks" / "sub")
+        assert await manager.start_kernel(**as_a_notebook_asks()) == kept  # it is still there for whom it fits
+
+    reserve(test)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process is halted by a signal")
+def test_a_reserve_that_fails_is_replaced_in_silence(reserve):
+    import psutil
+    from jupyter_client.kernelspec import NoSuchKernel
+
+    async def halted(manager):
+        kept, process = manager.spare_id, psutil.Process(pid(manager, manager.spare_id))
+        process.suspend()
+        started = await manager.start_kernel(**as_a_notebook_asks())
+        assert started != kept and (await look(manager, started))["session"] == "a.ipynb"
+        await manager.given_up
+        assert kept not in manager and not process.is_running()
+
+    async def never_there(manager):
+        manager.refill()
+        started = await manager.start_kernel(**as_a_notebook_asks())
+        assert (await look(manager, started))["session"] == "a.ipynb"
+
+    async def no_such_kernel(manager):
+        manager.refill()
+        with pytest.raises(NoSuchKernel):  # of the ordinary start
+            await manager.start_kernel(**as_a_notebook_asks(kernel_name=None))
+        manager._pending_kernels.clear()  # or Jupyter's own shutdown_all would fail
+
+    reserve(halted, ANSWER=0.3)
+    reserve(never_there, filled=False, START=0.01)
+    reserve(no_such_kernel, filled=False, KERNEL="no such kernel", default_kernel_name="no such kernel")
+
+
+def test_it_restarts_and_ends_as_any_other(reserve):
+    import psutil
+
+    async def test(manager):
+        kernel = await manager.start_kernel(**as_a_notebook_asks())
+        before = psutil.Process(pid(manager, kernel))
+        await manager.restart_kernel(kernel)
+        after = psutil.Process(pid(manager, kernel))
+        assert after != before and not before.is_running()
+        assert (await look(manager, kernel))["session"] == "a.ipynb"
+        await manager.shutdown_kernel(kernel)
+        assert not after.is_running() and manager.list_kernels() == []
+
+    reserve(test)
+
+
+def test_what_it_imports_meanwhile_leaves_no_trace(reserve, monkeypatch):
+    """The wrong twin says what it imports in the namespace of the notebook."""
+    import asyncio
+
+    from fmlib.jupyter import serve
+
+    found = {}
+
+    async def test(manager):
+        kernel = await manager.start_kernel(**as_a_notebook_asks())
+        while not (seen := await look(manager, kernel)).pop("warm") and manager.DELAY == 0:
+            await asyncio.sleep(0.3)
+        found[manager.DELAY] = seen
+
+    reserve(test, DELAY=0)
+    reserve(test, DELAY=60)
+    assert found[0] == found[60]
+    monkeypatch.setattr(serve, "WARM", "import torch as warm")
+    reserve(test, DELAY=0)
+    assert set(found[0]["names"]) - set(found[60]["names"]) == {"warm"}
+
+
+def test_a_manager_that_the_reader_has_chosen_stays(tmp_path):
+    from jupyter_server.gateway.gateway_client import GatewayClient
+    from traitlets.config import Config
+
+    from fmlib.jupyter.serve import Reserve, Server
+
+    theirs = "jupyter_server.services.kernels.kernelmanager.MappingKernelManager"
+    for config, expected in (({}, True), ({"kernel_manager_class": theirs}, False)):
+        server = Server(config=Config(ServerApp=config))
+        server.gateway_config = GatewayClient()
+        assert (server.kernel_manager_class is Reserve) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals as on Linux and macOS")
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda end: end.name)
+def test_the_reserve_ends_with_its_server(tmp_path, end):
+    """Also while one is in use and the next is not yet started; and when the server cannot say goodbye."""
+    import psutil
+
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    shutil.copy(LESSONS[0], folder)
+    lab = Lab(folder, tmp_path, ["--no-browser"])
+    try:
+        server = psutil.Process(lab.process.pid)
+        for _ in range(100):
+            if kernels := server.children():
+                break
+            time.sleep(0.1)
+        assert len(kernels) == 1 and json.loads(lab.ask("/api/kernels")) == []
+        asked = {"path": LESSONS[0].name, "type": "notebook", "name": "", "kernel": {"name": "python3"}}
+        session = json.loads(lab.ask("/api/sessions", data=json.dumps(asked).encode()))
+        assert session["kernel"]["id"] in " ".join(kernels[0].cmdline()) and server.children() == kernels
+        os.kill(lab.process.pid, end)
+        lab.process.wait(timeout=60)
+        _, alive = psutil.wait_procs(kernels, timeout=20)
+        assert alive == []
+    finally:
+        lab.stop()
