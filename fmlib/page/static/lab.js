@@ -52,6 +52,7 @@ class Lab {
 
   // Take part of a state, at once; refused with a message if it is not one.
   set(part) {
+    const before = this.state.mixture.means.length;
     try {
       this.state = checkState(part, this.state);
     } catch (error) {
@@ -59,6 +60,7 @@ class Lab {
       return false;
     }
     this.refuse("");
+    if (this.state.mixture.means.length !== before) this.buildHandles();
     this.redraw();
     return true;
   }

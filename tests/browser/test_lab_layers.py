@@ -1,0 +1,286 @@
+"""What each layer of the lab computes and shows, against fmlib, and what its controls change."""
+
+import json
+import re
+
+import pytest
+import torch
+from flow_cases import ask
+from lab_page import ON_A_LINE, html, middle, picture, show, value
+
+from fmlib import GaussianMixture, guided, midpoint_sampler, rectified_flow_path, shift_grid, three_gaussians
+from fmlib.page.lab import AT_PROBE, LAYERS, as_json
+from fmlib.page.scripts import join
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+PATH = rectified_flow_path()
+MIXTURE = three_gaussians()
+LINE = GaussianMixture(torch.tensor([[-2.0], [1.0]], dtype=torch.float64), torch.tensor([0.3, 0.4]).double())
+STATE = {
+    "t": 0.6, "path": "rectified_flow", "steps": 8, "solver": "midpoint", "shift": 1, "noise": 0, "condition": [],
+    "guidance_scale": 1, "added": "none", "strength": 0, "probe": [0.4, -0.3], "until": 1, "box": None, "launched": [],
+    "ghost": None, "layers": [],
+}  # fmt: skip
+
+
+def double(values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def words(page) -> str:
+    page.wait_for_timeout(80)
+    return page.locator(".fm-readout").inner_text()
+
+
+# --- what is computed: the module itself, in a page
+
+
+def scene(tab, body: str, **state):
+    """body(scene): the scene shows the state."""
+    given = json.dumps({**STATE, "mixture": as_json(MIXTURE), **state})
+    begin = f"""(flow) => {{
+      const scene = new flow.Scene([-3, 3, -3, 3], {{ particles: 50, trajectories: 20, pairs: 5 }});
+      scene.set({given}); return ({body})(scene); }}"""
+    return ask(tab, begin, None, join("lab_scene"))
+
+
+def field_at(tab, points, **state):
+    body = f"(scene) => [...scene.field(scene.state.t, Float64Array.from({json.dumps(points.flatten().tolist())}))]"
+    return double(scene(tab, body, **state)).reshape(points.shape)
+
+
+def label_field(k):
+    """The fields of class k (label 0) and of all (label 1), as `guided` takes them."""
+    one = GaussianMixture(MIXTURE.means[k : k + 1], MIXTURE.stds[k : k + 1])
+    both = (one, MIXTURE)
+    return lambda t, x, label: torch.stack([m.velocity(PATH, t, x) for m in both])[label, torch.arange(len(x))]
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
+def test_the_guided_field_is_fmlibs(tab, scale):
+    x = double([[0.3, -0.4], [-1.0, 1.1], [2.0, 0.2]])
+    got = field_at(tab, x, condition=[1], guidance_scale=scale)
+    right = guided(label_field(1), 0, scale, null_label=1)(torch.full((3,), 0.6).double(), x.double())
+    twin = guided(label_field(2), 0, scale + 0.5, null_label=1)(torch.full((3,), 0.6).double(), x.double())
+    assert torch.allclose(got, right.double(), atol=1e-6) and not torch.allclose(got, twin.double(), atol=1e-2)
+
+
+def test_what_is_added_is_added(tab):
+    x = double([[0.3, -0.4], [-1.0, 1.1]])
+    u, s = MIXTURE.velocity(PATH, 0.6, x), MIXTURE.score(PATH, 0.6, x)
+    turned = torch.stack([-s[:, 1], s[:, 0]], 1)
+    got = field_at(tab, x, added="turned score", strength=1.5)
+    assert torch.allclose(got, u + 1.5 * turned, atol=1e-6) and not torch.allclose(got, u - 1.5 * turned, atol=1e-2)
+
+
+def test_the_tilted_density(tab):
+    """p(x | c)^s p(x)^(1 - s) on a grid, up to its scale. Wrong twin: s and 1 - s exchanged."""
+    xs = double([-1.5, 0.0, 0.7])
+    body = "(scene) => [...scene.tilted(0.6, Float64Array.of(-1.5, 0, 0.7), Float64Array.of(-0.5, 0.8))]"
+    got = double(scene(tab, body, condition=[1], guidance_scale=3)).log()
+    x = torch.stack([xs.repeat(2), double([-0.5, 0.8]).repeat_interleave(3)], 1)
+    one = GaussianMixture(MIXTURE.means[1:2].double(), MIXTURE.stds[1:2].double()).log_prob(PATH, 0.6, x)
+    all_ = MIXTURE.log_prob(PATH, 0.6, x)
+    off = lambda log: (got - log - (got - log).mean()).abs().max()
+    assert off(3 * one - 2 * all_) < 1e-5 < 1e-1 < off(3 * all_ - 2 * one)
+
+
+def test_the_cloud_follows_the_shifted_grid(tab):
+    """Its start is noise of its own, so that fmlib's sampler is run from there. Wrong twin: the uniform grid."""
+    body = "(scene) => { const { ts, states } = scene.cloud(); return [[...ts], [...states[0]], [...states[8]]]; }"
+    ts, start, end = (double(part) for part in scene(tab, body, shift=3))
+    assert torch.allclose(ts, shift_grid(3)(8).double(), atol=1e-12)
+    run = lambda grid: midpoint_sampler(
+        lambda t, x: MIXTURE.velocity(PATH, t, x), start.reshape(-1, 2), steps=8, grid=grid
+    )
+    assert torch.allclose(run(shift_grid(3)), end.reshape(-1, 2), atol=1e-5)
+    assert not torch.allclose(run(shift_grid(1)), end.reshape(-1, 2), atol=1e-3)
+
+
+def test_the_error_at_the_end_is_the_median(tab):
+    body = """(scene) => [scene.endError(), [...scene.exact().states.at(-1)], [...scene.cloud().states.at(-1)]]"""
+    error, exact, made = scene(tab, body, solver="euler")
+    off = (double(exact).reshape(-1, 2) - double(made).reshape(-1, 2)[:20]).norm(dim=1)
+    assert error == pytest.approx(off.sort().values[10].item(), rel=1e-9) and error > 0.01
+
+
+# --- what is said
+
+
+def numbers(text: str) -> list[float]:
+    return [float(n) for n in re.findall(r"[-+]?\d+\.?\d*", text)]
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_a_box_keeps_its_balance_and_a_wrong_field_does_not(page, d):
+    mixture, controls = (LINE, ON_A_LINE) if d == 1 else (MIXTURE, ["t", "added", "strength"])
+    show(page, mixture=mixture, layers=["density", "box"], controls=controls, t=0.5)
+    share, rate, flux = numbers(words(page))
+    torch.manual_seed(0)
+    xt = 0.5 * torch.randn(400_000, d, dtype=torch.float64) + 0.5 * mixture.sample(400_000).double()
+    inside = ((xt > -0.8) & (xt < 0.8)).all(1).double()
+    assert share / 100 == pytest.approx(inside.mean().item(), abs=5 * (0.25 / 400_000) ** 0.5)
+    assert rate == pytest.approx(flux, abs=0.0011) and abs(rate) > 0.05 and "differ" not in words(page)
+    page.evaluate("model.tell('added', 'constant drift'); model.tell('strength', 1)")
+    _, still, off = numbers(words(page))
+    assert still == rate and abs(off - flux) > 0.01 and "They differ" in words(page)
+    assert page.errors == []
+
+
+def test_a_box_is_moved_and_made_larger(page):
+    show(page, layers=["box"], controls=["t"])
+    for kind, dx, dy in (("box", 40, -20), ("corner", 30, -30)):
+        x, y = middle(page, f".fm-handle.fm-{kind}")
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + dx, y + dy, steps=3)
+        page.mouse.up()
+    left, right, bottom, top = value(page, "box")
+    assert left > -0.8 and bottom > -0.8 and right - left > 1.7 and top - bottom > 1.7
+    page.locator(".fm-handle.fm-corner").focus()
+    for _ in range(60):
+        page.keyboard.press("ArrowLeft")
+    left, right, _, _ = value(page, "box")
+    assert right - left == pytest.approx(0.1)  # never turned inside out
+    page.get_by_role("button", name="reset").click()
+    assert value(page, "box") == [-0.8, 0.8, -0.8, 0.8] and page.errors == []
+
+
+def test_quantities_step_and_jump_are_fmlibs(page):
+    x, t = double([[0.5, 0.5]]), 0.3
+    show(page, layers=["quantities"], t=t)
+    x1, x0 = MIXTURE.posterior_mean_x1(PATH, t, x)[0], MIXTURE.posterior_mean_x0(PATH, t, x)[0]
+    right = torch.cat([x1, x0, x1 - x0, MIXTURE.score(PATH, t, x)[0], t * x0 - (1 - t) * x1]).double()
+    got = double([n for pair in re.findall(r"\((.*?)\)", words(page)) for n in numbers(pair)])
+    assert torch.allclose(got, right, atol=0.006) and not torch.allclose(got, right.flip(0), atol=0.1)
+
+    u = lambda t, x: MIXTURE.velocity(PATH, t, x)
+    ends = midpoint_sampler(u, x, steps=400, t_start=t, t_end=0.8)[0], (x + 0.5 * u(t, x))[0]
+    page.evaluate("model.tell('layers', ['jump']); model.tell('until', 0.8)")
+    got = [double(numbers(pair)) for pair in re.findall(r"\((.*?)\)", words(page))]
+    assert all(torch.allclose(a, b.double(), atol=0.006) for a, b in zip(got, ends, strict=True))
+    assert (ends[0] - ends[1]).norm() == pytest.approx(numbers(words(page))[-1], abs=0.006)
+
+    page.evaluate("model.tell('layers', ['stages']); model.tell('solver', 'euler'); model.tell('steps', 2)")
+    size, calls, miss = numbers(words(page))
+    assert (size, calls) == (0.5, 1) and miss == pytest.approx((ends[0] - ends[1]).norm().item(), rel=0.06)
+    page.evaluate("model.tell('solver', 'rk4')")
+    assert numbers(words(page).replace("rk4", ""))[1] == 4 and numbers(words(page).replace("rk4", ""))[2] < miss / 5
+
+
+def test_the_readout_of_a_solver_counts_its_calls(page):
+    show(page, layers=["trajectories"], controls=["steps", "solver"])
+    errors = {}
+    for solver, steps, calls in (("euler", 8, 8), ("midpoint", 4, 8), ("rk4", 2, 8), ("euler", 50, 50)):
+        page.evaluate(f"model.tell('solver', '{solver}'); model.tell('steps', {steps})")
+        said = numbers(words(page))
+        assert said[0] == calls
+        errors[solver, steps] = said[-1]
+    assert errors["euler", 50] < errors["euler", 8] / 3 and errors["midpoint", 4] < errors["euler", 8]
+
+
+# --- what is drawn
+
+
+@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_each_layer_is_drawn(page, layer, d):
+    mixture, controls = (LINE, ON_A_LINE) if d == 1 else (MIXTURE, ["t"])
+    options = {"condition": [0], "guidance_scale": 2.0, "t": 0.4, "probe": [0.3] * d, "box": [-0.7, 0.9] * d}
+    show(page, mixture=mixture, layers=[], controls=controls, **options)
+    empty = picture(page)
+    page.evaluate("layer => model.tell('layers', [layer])", layer)
+    assert picture(page) != empty
+    assert page.locator(".fm-handle.fm-probe").count() == (layer in AT_PROBE)
+    page.evaluate("model.tell('layers', [])")
+    assert picture(page) == empty and page.errors == []
+
+
+def test_a_ghost_stays_behind(page):
+    show(page, layers=["trajectories", "particles"], controls=["t", "steps", "ghost"], steps=16)
+    alone = picture(page)
+    page.get_by_role("button", name="leave a ghost").click()
+    ghost = value(page, "ghost")
+    assert ghost["steps"] == 16 and not {"t", "layers", "ghost"} & ghost.keys()
+    page.get_by_role("slider", name="steps").fill("0")
+    beside = picture(page)
+    page.get_by_role("button", name="remove the ghost").click()
+    assert value(page, "ghost") is None and picture(page) != beside
+    page.get_by_role("slider", name="steps").fill("7")
+    assert value(page, "steps") == 16 and picture(page) == alone and page.errors == []
+
+
+# --- what changes the data
+
+
+def test_a_stroke_becomes_the_data(page):
+    show(page, layers=["density"], controls=["mixture", "draw"])
+    box = page.locator(".fm-lab canvas").bounding_box()
+    at = lambda across, down: (box["x"] + across * box["width"], box["y"] + down * box["height"])
+    page.get_by_role("button", name="draw").click()
+
+    def stroke(begin, end):
+        page.mouse.move(*at(*begin))
+        page.mouse.down()
+        page.mouse.move(*at(*end), steps=12)
+        page.mouse.up()
+        page.wait_for_timeout(60)
+        return value(page, "mixture")["means"]
+
+    first = double(stroke((0.2, 0.5), (0.8, 0.5)))
+    apart = first.diff(dim=0).norm(dim=1)
+    assert len(first) > 15 and torch.allclose(apart, torch.full_like(apart, 0.12), atol=1e-6)
+    both = stroke((0.5, 0.2), (0.5, 0.4))
+    assert both[: len(first)] == first.tolist() and len(both) > len(first) + 3
+    page.get_by_role("button", name="undo").click()
+    assert value(page, "mixture")["means"] == first.tolist()
+    page.get_by_role("button", name="draw").click()  # off: a stroke is no stroke
+    assert stroke((0.2, 0.3), (0.8, 0.3)) == first.tolist()
+    page.get_by_role("button", name="reset").click()
+    assert value(page, "mixture") == json.loads(json.dumps(as_json(MIXTURE))) and page.errors == []
+
+
+def test_presets_are_mixtures_and_the_first_data_come_back(page):
+    show(page, layers=["density"], controls=["presets"])
+    begin = value(page, "mixture")
+    chosen = page.get_by_label("data")
+    names = chosen.locator("option").all_inner_texts()
+    assert names[0] == "this one" and len(names) >= 6
+    seen = set()
+    for name in names[1:]:
+        chosen.select_option(name)
+        mixture = value(page, "mixture")
+        assert abs(sum(mixture["weights"]) - 1) < 1e-9 and max(abs(v) for m in mixture["means"] for v in m) < 3
+        seen.add(picture(page))
+    chosen.select_option("this one")
+    assert len(seen) == len(names) - 1 and value(page, "mixture") == begin and page.errors == []
+
+
+def test_a_weight_is_dragged(page):
+    show(page, layers=["density"], controls=["mixture", "weights"])
+    begin = value(page, "mixture")["weights"]
+    x, y = middle(page, ".fm-handle.fm-weight >> nth=0")
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 50, y, steps=4)
+    page.mouse.up()
+    now = value(page, "mixture")["weights"]
+    assert now[0] > begin[0] + 0.05 and sum(now) == pytest.approx(1)
+    assert now[1] / now[2] == pytest.approx(begin[1] / begin[2])
+    assert page.locator(".fm-handle.fm-weight").count() == 3
+
+
+def test_a_link_leads_back_to_the_picture(page):
+    """To three digits, as a link should be short. Wrong twin: the same page without it."""
+    text = html(layers=["density", "jump"], controls=["t", "until"])
+    show(page, text=text)
+    page.get_by_role("slider", name="t", exact=True).fill("0.2")
+    before = words(page)
+    page.get_by_role("button", name="link").click()
+    fragment = page.evaluate("location.hash")
+    assert fragment.startswith("#lab-") and "address" in page.locator(".fm-spoken").inner_text()
+    for end, same in ((fragment, True), ("", False)):
+        page.goto("about:blank")
+        show(page, end, text=text)
+        assert (words(page) == before) is same
+        assert (page.evaluate("document.querySelector('.fm-lab').dataset.t") == "0.2") is same
