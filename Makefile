@@ -34,7 +34,7 @@ scripts: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps flow_matching==1.0.10 torchcfm==1.0.7 POT==0.9.7.post1
 	$(BIN)/python -m pytest -q -n 0 tests/benchmarks
-	cd tests/benchmarks && for b in training sampling sliders lessons quality c2ot report; do ../../$(BIN)/python $$b.py || exit 1; done
+	cd tests/benchmarks && for b in training sampling sliders lab lessons quality c2ot report; do ../../$(BIN)/python $$b.py || exit 1; done
 
 # Every lesson with 20 other seeds, and how near its assertions come to their limits. Goes on where it was stopped.
 seeds: $(READY)

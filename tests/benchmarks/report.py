@@ -66,6 +66,10 @@ def text(results: dict) -> str:
         lines = ["| slider | pictures a second | movement to picture, 95th percentile |", "|---|---|---|"]
         lines += [f"| {n} | {r['rate']:.1f} | {r['lag']:.0f} ms |" for n, r in part["rows"].items()]
         parts += ["## Sliders, in JupyterLab in Chromium", "\n".join(lines), f"Measured with {part['measured with']}."]
+    if "lab" in results:
+        parts += the_lab(results["lab"])
+    if "opening" in results:
+        parts += opening(results["opening"])
     if "c2ot" in results:
         part = results["c2ot"]
         rows = part["rows"]
@@ -88,6 +92,39 @@ def text(results: dict) -> str:
         row = results["make test"]["rows"]
         parts += [f"`make test`, two processes: {row['seconds']:.0f} s ({row['result'].split(' in ')[0]})."]
     return "\n\n".join(parts) + "\n"
+
+
+def the_lab(part: dict) -> list[str]:
+    lines = [
+        "| lab | where | what is dragged | pictures a second | script, ms | hand to picture, ms |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in part["rows"].items():
+        script = f"{row['script']:.1f} ({row['script p95']:.1f})" if "script" in row else "–"
+        cells = [*name.split("; "), f"{row['rate']:.1f}", script, f"{row['lag']:.0f} ({row['lag p95']:.0f})"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [
+        "## The lab",
+        "A density on 48 × 48 points, 14 × 14 arrows, and 800 particles or 50 trajectories in 20 midpoint steps, all "
+        "computed anew in every picture, in Chromium without a graphics card, which draws at most 60 pictures a "
+        "second. The hand moves once in every frame; hand to picture is measured with a slower one. The median, and "
+        "in brackets the 95th percentile. In the last row a kernel computes and matplotlib draws the same.",
+        "\n".join(lines),
+        f"Measured with {part['measured with']}.",
+    ]
+
+
+def opening(part: dict) -> list[str]:
+    lines = ["| notebook | the lab answers after, s | first run of its cell, s |", "|---|---|---|"]
+    for name, row in part["rows"].items():
+        lines.append(f"| {name} | {row['open'] / 1000:.1f} | {row['run'] / 1000:.1f} |")
+    return [
+        "### Opening a lesson that was not run",
+        "From the notebook's first cell to the lab's first answer to a hand, in JupyterLab as `make lab` starts it; "
+        "and how long a cell then runs that imports torch and fmlib and makes a lab. The middle of several starts.",
+        "\n".join(lines),
+        f"Measured with {part['measured with']}.",
+    ]
 
 
 BEGIN, END = "<!-- benchmarks: written by make bench -->", "<!-- end -->"
