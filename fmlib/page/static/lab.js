@@ -8,7 +8,7 @@ import { drawLayers } from "./lab_layers.js";
 import { Line } from "./lab_line.js";
 import { Plane } from "./lab_plane.js";
 import { Scene } from "./lab_scene.js";
-import { History, TRAITS, checkState, fromFragment } from "./lab_state.js";
+import { History, TRAITS, checkState, fromFragment, restore } from "./lab_state.js";
 import { hideStill } from "./lab_still.js";
 import { pinching } from "./lab_touch.js";
 import { tour } from "./lab_tour.js";
@@ -19,7 +19,8 @@ class Lab {
   constructor(model, el) {
     this.model = model;
     this.meta = model.get("_meta");
-    this.state = checkState(Object.fromEntries(TRAITS.map((name) => [name, model.get(name)])));
+    const damaged = [];
+    this.state = restore((name) => model.get(name), this.meta, (words) => damaged.push(words));
     this.begin = this.state;
     this.history = new History();
     this.frame = 0;
@@ -39,6 +40,7 @@ class Lab {
     this.followPicture();
     if (this.has("mixture")) pinching(this);
     this.endings = [hideStill(el, this.meta.alt), this.followPython(), this.followSize(), onNewTheme(() => this.recolor())];
+    if (damaged.length) this.refuse(`what is stored of this lab is damaged: ${damaged.join("; ")}`);
     this.startFromAddress();
     this.buildHandles();
     this.redraw();
@@ -194,9 +196,15 @@ class Lab {
   }
 }
 
+// What cannot be shown says why; the still picture beside it stays.
 function render({ model, el }) {
-  const lab = new Lab(model, el);
-  return () => lab.close();
+  try {
+    const lab = new Lab(model, el);
+    return () => lab.close();
+  } catch (error) {
+    const words = `This lab cannot be shown, what is stored of it is damaged: ${error.message}`;
+    el.replaceChildren(element("div", { class: "fm-refused", role: "alert" }, null, words));
+  }
 }
 
 export default { render };

@@ -49,7 +49,12 @@ export class Controls {
     }
     if (lab.has("presets")) {
       const of = (name) => (name === OWN ? lab.begin.mixture : PRESETS[name]());
-      this.choose(below, "data", [OWN, ...Object.keys(PRESETS)], (name) => ({ mixture: of(name), condition: [] }));
+      const names = [OWN, ...Object.keys(PRESETS)];
+      this.choose(below, "data", names, (name) => ({ mixture: of(name), condition: [] }));
+      const text = ({ means: points, stds }) => JSON.stringify([points, stds]);
+      const known = names.map((name) => [name, of(name).means.length, text(of(name))]);
+      const is = (mixture) => ([, n, words]) => n === mixture.means.length && words === text(mixture);
+      this.nameOf = (mixture) => known.find(is(mixture))?.[0];
     }
     this.buttons(row(lab.root));
   }
@@ -130,7 +135,10 @@ export class Controls {
     if (path) path.value = state.path;
     if (add) add.value = state.added;
     if (condition) condition.value = state.condition.length ? state.condition[0] + 1 : "none";
-    if (data && state.mixture === this.lab.begin.mixture) data.value = OWN;
+    if (data && state.mixture !== this.named) {
+      data.value = this.nameOf(state.mixture) ?? ""; // none of them, so that each can be chosen again
+      this.named = state.mixture;
+    }
     if (this.ghost) this.ghost.textContent = state.ghost ? "remove the ghost" : "leave a ghost";
   }
 }

@@ -5,6 +5,7 @@ import { clamp, element } from "./controls.js";
 export const MOST_DRAWN = 200; // components
 const APART = 0.12; // along a stroke
 const WIDTH = 0.1;
+const POINT = 0.01; // the width of what stands for a single point: a GaussianMixture of Python has none of width 0
 
 const circle = (n, radius, std) => {
   const at = (k) => [radius * Math.cos((2 * Math.PI * k) / n), radius * Math.sin((2 * Math.PI * k) / n)];
@@ -26,7 +27,7 @@ export const PRESETS = {
     .map(([x, y]) => [1.5 * (x - 0.5), 1.5 * (y - 0.2)]), 0.12),
   spiral: () => curve(60, (s) => [0.4 + 2 * s, 0].map((r, j, [radius]) => radius * (j ? Math.sin(9 * s) : Math.cos(9 * s))), 0.1),
   ring: () => circle(40, 1.8, 0.12),
-  "nine points": () => equal([-1.6, 0, 1.6].flatMap((x) => [-1.6, 0, 1.6].map((y) => [x, y])), 0),
+  "nine points": () => equal([-1.6, 0, 1.6].flatMap((x) => [-1.6, 0, 1.6].map((y) => [x, y])), POINT),
 };
 
 // A button that lets the hand draw. While it is pressed, strokes on the picture become the data; the first one replaces

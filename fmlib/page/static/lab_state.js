@@ -21,6 +21,8 @@ export const LAYERS = [
 ];
 const MOST_STEPS = 200;
 const MOST_LAUNCHED = 40;
+const MOST_CLASSES = 2000; // as many as there may be components
+const MOST_DRAWN = 1e5; // particles
 const FAR = 1e3; // coordinates beyond are a mistake
 
 function point(name, value, d) {
@@ -57,6 +59,8 @@ export function checkState(part, base) {
   const mixture = base && part.mixture === undefined ? base.mixture : checkMixture(state.mixture); // checked before
   const [count, d] = [mixture.means.length, mixture.means[0].length];
   if (mixture !== base?.mixture) mixture.means.forEach((mean) => point("means", mean, d));
+  const before = base?.mixture.means[0].length ?? d; // the picture is made for one of them
+  if (before !== d) throw new Error(`mixture must stay in ${before} dimensions, got ${d}`);
   checkInt("steps", state.steps), checkNumber("steps", state.steps, 1, MOST_STEPS);
   const number = (name, low, high) => checkNumber(name, state[name], low, high);
   const checked = {
@@ -67,7 +71,7 @@ export function checkState(part, base) {
     solver: checkChoice("solver", state.solver, SOLVER_NAMES),
     shift: number("shift", 0.1, 10),
     noise: number("noise", 0, 10),
-    condition: list("condition", state.condition, count, (k) => checkInt("condition", k, 0)).filter((k) => k < count),
+    condition: list("condition", state.condition, MOST_CLASSES, (k) => checkInt("condition", k, 0)).filter((k) => k < count),
     guidance_scale: number("guidance_scale", -10, 20),
     added: checkChoice("added", state.added, ADDED_NAMES),
     strength: number("strength", -10, 10),
@@ -80,6 +84,32 @@ export function checkState(part, base) {
     layers: list("layers", state.layers, LAYERS.length, (layer) => checkChoice("layers", layer, LAYERS)),
   };
   return { ...checked, ghost: state.ghost === null ? null : checkGhost(state.ghost, checked) };
+}
+
+// A state out of what a notebook has stored, trait by trait: stored(name) reads one, `refuse` hears of each that does
+// not fit. What a lab is made of, `meta`, has no substitute: throws Error.
+export function restore(stored, { limits, counts, controls, tour }, refuse) {
+  const [left, right, bottom, top] = point("limits", limits, 4);
+  if (!(left < right && bottom < top)) throw new Error(`limits must be left, right, bottom, top, got ${limits}`);
+  for (const name of ["particles", "trajectories", "pairs"]) checkNumber(name, checkInt(name, counts?.[name]), 1, MOST_DRAWN);
+  if (counts.trajectories > counts.particles) throw new Error("trajectories must be at most particles");
+  if (![controls, tour].every(Array.isArray)) throw new Error("controls and tour must be lists");
+  const overTime = left > -0.5 && right < 1.5;
+  const three = [[-1.5, 0], [0, 1.5], [1.5, 0]].map((mean) => (overTime ? mean.slice(0, 1) : mean));
+  let state = checkState({ mixture: { means: three, stds: 0.4 } });
+  try {
+    state = checkState({ mixture: stored("mixture") });
+  } catch (error) {
+    refuse(error.message);
+  }
+  for (const name of Object.keys(START)) {
+    try {
+      if (stored(name) !== undefined) state = checkState({ [name]: stored(name) }, state);
+    } catch (error) {
+      refuse(error.message);
+    }
+  }
+  return state;
 }
 
 // The states that a reader has left behind, for undo.
@@ -114,6 +144,7 @@ export function toFragment(name, state) {
 
 export function fromFragment(name, hash) {
   const start = `#lab-${name}=`;
-  if (!hash.startsWith(start) || hash.length > 20_000) return null;
+  if (!hash.startsWith(start)) return null;
+  if (hash.length > 20_000) throw new Error(`${hash.length} characters are too many`);
   return JSON.parse(decodeURIComponent(hash.slice(start.length)));
 }
