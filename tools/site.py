@@ -25,6 +25,7 @@ from pygments.formatters import HtmlFormatter
 from render import NOTEBOOKS, WIDGET_STATE, WIDGET_VIEW, clean, execute, is_lab, read_text
 from traitlets.config import Config
 
+from fmlib.page.lab import STATE
 from fmlib.page.scripts import script
 
 ROOT = NOTEBOOKS.parent
@@ -84,7 +85,7 @@ for (const box of document.querySelectorAll("pre, .table, .formula")) {
 # The traits that a page needs, by kind of widget.
 KEPT = {
     "player": {"_meta", "t", "steps", "selection"},
-    "lab": {"_meta", "mixture", "t", "path", "steps", "solver", "noise", "probe", "launched", "layers"},
+    "lab": {"_meta"} | STATE,
 }
 MOUNT = """
 const blobs = JSON.parse(document.getElementById("widgets").textContent);

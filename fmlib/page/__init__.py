@@ -7,6 +7,7 @@ from fmlib.page.live_figure import LiveFigure
 from fmlib.page.panel import Panel
 from fmlib.page.player import FlowPlayer
 from fmlib.page.plots import COLORS, LiveLoss, bare, cloud, image_grid, panels, show
+from fmlib.page.proof import verify
 
 __all__ = [
     "COLORS",
@@ -24,4 +25,5 @@ __all__ = [
     "panels",
     "plots",
     "show",
+    "verify",
 ]
