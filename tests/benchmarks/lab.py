@@ -72,7 +72,7 @@ display(slider, image)"""
 WATCH = """lab => {
   const seen = window.seen = { frames: 0, lags: [], ms: [], began: performance.now(), hand: null };
   let moved = null, drawn = lab.dataset.drawn;
-  for (const kind of ["pointermove", "input"]) addEventListener(kind, (e) => { moved = e.timeStamp; }, true);
+  addEventListener("pointermove", (e) => { moved = e.timeStamp; }, true);  // a slider's input event is made later
   const { port1, port2 } = new MessageChannel();
   port1.onmessage = () => {
     seen.frames += 1;
@@ -200,6 +200,7 @@ async def drag_lab(page, which: str, seconds: float) -> dict | None:
     await lab.evaluate(WATCH)
     await node.evaluate(MOVE, [HANDS[which], 700])  # the first frames compile the script
     moved = await node.evaluate(MOVE, [HANDS[which], 1000 * seconds])
+    await node.scroll_into_view_if_needed()
     await page.wait_for_timeout(300)
     box = await node.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
