@@ -63,8 +63,8 @@ def clean(notebook) -> None:
     """Drop what differs from run to run: progress bars, what was written to stderr, timings; and the widgets' state.
 
     Where an output has a widget and a still picture or text, only that is stored: without its state the widget could
-    not be shown, and would hide it. In place of the state there are `placeholders`. Labs alone keep theirs: they
-    compute in the page, and are alive before anything was run.
+    not be shown, and would hide it. In place of the state there are `placeholders`. Labs and predictions alone keep
+    theirs: they need no kernel, and are alive before anything was run.
     """
     state = placeholders(notebook) | labs(notebook)
     notebook.metadata.pop("widgets", None)
@@ -80,7 +80,7 @@ def clean(notebook) -> None:
 
 
 def labs(notebook) -> dict:
-    """The state of the labs in the outputs, and of their layouts: a few kilobytes and the lab's script."""
+    """The state of labs and predictions in the outputs, and of their layouts: a few kilobytes and the script."""
     held = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
     shown = {
         output.data[WIDGET_VIEW]["model_id"]
@@ -88,17 +88,17 @@ def labs(notebook) -> dict:
         for output in cell.get("outputs", [])
         if WIDGET_VIEW in output.get("data", {})
     }
-    found = {name: held[name] for name in shown if is_lab(held.get(name))}
+    found = {name: held[name] for name in shown if kind_of(held.get(name))}
     layouts = (model["state"]["layout"].removeprefix("IPY_MODEL_") for model in found.values())
     return dict(sorted((found | {name: held[name] for name in layouts}).items()))
 
 
-def is_lab(model) -> bool:
-    return (
-        bool(model)
-        and model.get("model_module") == "anywidget"
-        and model["state"].get("_anywidget_id", "").endswith("FlowLab")
-    )
+def kind_of(model) -> str | None:
+    """ "lab" or "predict" for a widget that lives without a kernel, else None."""
+    if not model or model.get("model_module") != "anywidget":
+        return None
+    name = model["state"].get("_anywidget_id", "").rpartition(".")[2]
+    return {"FlowLab": "lab", "Prediction": "predict"}.get(name)
 
 
 def placeholders(notebook) -> dict:
@@ -112,7 +112,7 @@ def placeholders(notebook) -> dict:
         data = output.get("data", {})
         model_id = data.get(WIDGET_VIEW, {}).get("model_id", "")
         held = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
-        if model_id.startswith("fm-") and not is_lab(held.get(model_id)):
+        if model_id.startswith("fm-") and not kind_of(held.get(model_id)):
             if "image/png" in data:
                 about = output.metadata["image/png"]
                 value = _small(data["image/png"], about["alt"], about["width"]) + f"<p><em>{ASLEEP}</em></p>"

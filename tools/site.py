@@ -22,7 +22,7 @@ from fontTools import subset
 from nbconvert import HTMLExporter
 from nbformat.v4 import new_markdown_cell, new_notebook
 from pygments.formatters import HtmlFormatter
-from render import NOTEBOOKS, WIDGET_STATE, WIDGET_VIEW, clean, execute, is_lab, read_text
+from render import NOTEBOOKS, WIDGET_STATE, WIDGET_VIEW, clean, execute, kind_of, read_text
 from traitlets.config import Config
 
 from fmlib.page.lab import STATE
@@ -86,6 +86,7 @@ for (const box of document.querySelectorAll("pre, .table, .formula")) {
 KEPT = {
     "player": {"_meta", "t", "steps", "selection"},
     "lab": {"_meta"} | STATE,
+    "predict": {"_meta"},
 }
 MOUNT = """
 const blobs = JSON.parse(document.getElementById("widgets").textContent);
@@ -111,19 +112,21 @@ def take_widgets(notebook) -> list[dict]:
             model = held.get(view["model_id"]) if view else None
             if not model or "_meta" not in model["state"]:
                 continue
-            kind = "lab" if is_lab(model) else "player"
+            kind = kind_of(model) or "player"
             state = {name: value for name, value in model["state"].items() if name in KEPT[kind]}
             if kind == "player":
                 state["_data"] = next(b["data"] for b in model["buffers"] if b["path"] == ["_data"])
                 still = output
+            elif kind == "predict":
+                still = None  # words, which are in its text
             else:
                 still = cell.outputs[cell.outputs.index(output) - 1]  # a lab's is the output before it
                 cell.outputs.remove(still)
-            alt = html.escape(output.data["text/plain"], quote=True)
-            place = f'<div data-{kind}="{len(states)}"></div>'
-            place += (
-                f'<noscript><img alt="{alt}" src="data:image/png;base64,{still.data["image/png"].strip()}"></noscript>'
+            words = html.escape(output.data["text/plain"], quote=True)
+            without = (
+                f'<img alt="{words}" src="data:image/png;base64,{still.data["image/png"].strip()}">' if still else words
             )
+            place = f'<div data-{kind}="{len(states)}"></div><noscript>{without}</noscript>'
             output.data = {"text/html": place}
             output.metadata = {}
             states.append(state)

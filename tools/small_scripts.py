@@ -14,7 +14,7 @@ BUILT = STATIC / "built"
 
 def main() -> None:
     BUILT.mkdir(exist_ok=True)
-    for name in ("lab", "player"):
+    for name in ("lab", "player", "predict"):
         text = join(name)
         small = minify.string("application/javascript", text)
         (BUILT / f"{name}.js").write_text(f"{mark(text)}\n{small}\n", encoding="utf-8", newline="\n")

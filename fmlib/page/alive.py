@@ -16,7 +16,9 @@ import ipywidgets
 import traitlets
 from IPython import get_ipython
 
-from fmlib.page.scripts import join
+from fmlib.page.scripts import join, script
+
+__all__ = ["AnswerBox", "Notice", "WithStill", "adopt", "family", "script"]
 
 _built: dict[str, list[ipywidgets.Widget]] = {}  # by the id of the family
 _calls: dict[str, tuple[str, Counter]] = {}  # by cell: the run of it that was seen last, and its calls

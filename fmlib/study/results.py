@@ -71,6 +71,23 @@ class Results:
 
         return self._change(add)
 
+    def note_prediction(self, question: str, said: float, answer: float, now: datetime | None = None) -> str | None:
+        """Keep what was predicted, and what was right. Returns a warning if the old file had to be set aside."""
+
+        def add(state):
+            entry = {"question": question, "at": _now(now).isoformat(), "said": said, "answer": answer}
+            state.setdefault("predictions", []).append(entry)
+
+        return self._change(add)
+
+    def prediction(self, question: str) -> float | None:
+        """What was said last to this question, or None; also where the file cannot be read."""
+        try:
+            entries = self.read().get("predictions", [])
+            return next((e["said"] for e in reversed(entries) if e["question"] == question), None)
+        except (ResultsError, OSError, KeyError, TypeError, AttributeError):
+            return None
+
     def rate(self, name: str, rating: str, now: datetime | None = None) -> str | None:
         """Rate the last answer to a question, and let FSRS choose when it comes back. Returns a warning, or None."""
         if name not in questions():

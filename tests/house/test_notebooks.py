@@ -52,7 +52,7 @@ def problems(notebook, text) -> list[str]:
         state = notebook.metadata["widgets"].get(render.WIDGET_STATE, {}).get("state")
         if state is None:
             found.append("its widget state has no key `state`: GitHub would not show it")
-        labs = {name for name, model in (state or {}).items() if render.is_lab(model)}
+        labs = {name for name, model in (state or {}).items() if render.kind_of(model)}
         layouts = {state[name].state.layout.removeprefix("IPY_MODEL_") for name in labs}
         for name, model in (state or {}).items():
             small = model.model_name == "HTMLModel" and len(model.state.value) <= 80_000

@@ -37,6 +37,9 @@ export const CSS = `
 .fm-tour p { flex: 1; margin: 0; min-height: 2.8em; font-size: 14px; }
 .fm-tour button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--fm-faint);
   border-radius: 4px; min-height: 28px; padding: 2px 10px; }
+.fm-predict { border-left: 4px solid #56B4E9; padding: 2px 14px 8px; }
+.fm-question { margin: 4px 0; font-size: 15px; max-width: 640px; } .fm-told { min-height: 1.4em; margin-top: 6px; max-width: 640px; }
+.fm-choices label { display: block; padding: 3px 0; } .fm-choices .fm-right { font-weight: 600; }
 .fm-refused:empty { display: none; } .fm-refused { border-left: 4px solid #D55E00; padding-left: 8px; margin: 6px 0; }
 .fm-readout { min-height: 1.4em; color: var(--fm-faint); font-variant-numeric: tabular-nums; }
 `;
