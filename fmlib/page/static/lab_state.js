@@ -46,6 +46,7 @@ function checkBox(box, d) {
 
 // What a ghost changes of the state, checked.
 function checkGhost(ghost, state) {
+  if (typeof ghost !== "object" || Array.isArray(ghost)) throw new Error("ghost must be a part of a state");
   const names = Object.keys(ghost);
   for (const name of names) checkChoice("ghost", name, TRAITS.filter((trait) => trait !== "ghost"));
   const full = checkState({ ...ghost, ghost: null }, state);
