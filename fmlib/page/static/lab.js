@@ -20,11 +20,9 @@ class Lab {
     this.model = model;
     this.meta = model.get("_meta");
     const damaged = [];
-    this.state = restore((name) => model.get(name), this.meta, (words) => damaged.push(words));
-    this.begin = this.state;
+    this.begin = this.state = restore((name) => model.get(name), this.meta, (words) => damaged.push(words));
     this.history = new History();
     this.frame = 0;
-    this.colors = null;
     this.root = stage(el, this.meta.alt);
     this.root.classList.add("fm-lab");
     if (this.meta.tour.length) tour(this.root, this.meta.tour, (part) => this.change(part));
@@ -93,6 +91,7 @@ class Lab {
     }
     this.model.save_changes();
     this.telling = true;
+    this.redraw(); // the last picture of the movement may be drawn already
   }
 
   startFromAddress() {

@@ -40,4 +40,7 @@ export function pinching(lab) {
   }, true);
   lab.box.addEventListener("pointerup", end, true);
   lab.box.addEventListener("pointercancel", end, true);
+  for (const kind of ["touchstart", "touchmove"]) { // else the browser takes both fingers and makes the page larger
+    lab.box.addEventListener(kind, (event) => event.touches.length > 1 && event.preventDefault(), { passive: false });
+  }
 }

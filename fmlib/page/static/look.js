@@ -10,9 +10,9 @@ export const CSS = `
 .fm-panel figcaption { text-align: center; }
 .fm-panel canvas { width: 100%; display: block; border-radius: 4px; cursor: crosshair; }
 .fm-row { display: flex; flex-wrap: wrap; align-items: center; gap: 6px 12px; margin-top: 6px; }
-.fm-row label { display: flex; align-items: center; gap: 6px; flex: 1 1 260px; min-width: 0; }
+.fm-row label { display: flex; align-items: center; gap: 6px; flex: 1 1 20em; min-width: 0; }
 .fm-row label.fm-small { flex: 0 0 auto; }
-.fm-row input[type=range] { flex: 1; min-width: 80px; accent-color: #0072B2; }
+.fm-row input[type=range] { flex: 1; min-width: 80px; min-height: 24px; accent-color: #0072B2; }
 .fm-row button, .fm-row select { font: inherit; color: inherit; background: transparent; padding: 2px 10px;
   border: 1px solid var(--fm-faint); border-radius: 4px; min-height: 28px; }
 .fm-row select option { color: #1b1b1b; background: #fff; }
@@ -31,15 +31,16 @@ export const CSS = `
 .fm-drawing .fm-handle { display: none; } .fm-drawing canvas { touch-action: none; cursor: cell; }
 .fm-spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .fm-row button[aria-pressed=true] { background: #0072B2; color: #fff; border-color: #0072B2; }
-@media (forced-colors: active) { .fm-handle::before { forced-color-adjust: none; } }
+@media (forced-colors: active) { .fm-handle::before { forced-color-adjust: none; }
+  .fm-row button[aria-pressed=true] { forced-color-adjust: none; background: Highlight; color: HighlightText; } }
 .fm-handle:active { cursor: grabbing; } .fm-handle.fm-outside { opacity: 0.4; }
 .fm-tour { display: flex; gap: 8px; align-items: baseline; margin: 0 0 6px; max-width: 640px; }
 .fm-tour p { flex: 1; margin: 0; min-height: 2.8em; font-size: 14px; }
 .fm-tour button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--fm-faint);
-  border-radius: 4px; min-height: 28px; padding: 2px 10px; }
+  border-radius: 4px; min-height: 28px; padding: 2px 10px; } .fm-tour button:disabled { opacity: 0.4; }
 .fm-predict { border-left: 4px solid #56B4E9; padding: 2px 14px 8px; }
 .fm-question { margin: 4px 0; font-size: 15px; max-width: 640px; } .fm-told { min-height: 1.4em; margin-top: 6px; max-width: 640px; }
 .fm-choices label { display: block; padding: 3px 0; } .fm-choices .fm-right { font-weight: 600; }
 .fm-refused:empty { display: none; } .fm-refused { border-left: 4px solid #D55E00; padding-left: 8px; margin: 6px 0; }
-.fm-readout { min-height: 1.4em; color: var(--fm-faint); font-variant-numeric: tabular-nums; }
+.fm-readout { min-height: 1.4em; margin-top: 6px; color: var(--fm-faint); font-variant-numeric: tabular-nums; }
 `;
