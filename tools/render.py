@@ -89,8 +89,28 @@ def labs(notebook) -> dict:
         if WIDGET_VIEW in output.get("data", {})
     }
     found = {name: held[name] for name in shown if kind_of(held.get(name))}
+    share_scripts(found)
     layouts = (model["state"]["layout"].removeprefix("IPY_MODEL_") for model in found.values())
     return dict(sorted((found | {name: held[name] for name in layouts}).items()))
+
+
+# What stands in a notebook in the place of a script that another of its widgets holds. A widget that is run gets its
+# own script from the kernel.
+LOADER = """export default { async render(context) {
+const other = await context.model.widget_manager.get_model("%s");
+const url = URL.createObjectURL(new Blob([other.get("_esm")], { type: "text/javascript" }));
+const { default: widget } = await import(url);
+return widget.render(context);
+} };"""
+
+
+def share_scripts(models: dict) -> None:
+    """Of several widgets of one kind the first, by its id, keeps its script; the others load it from there."""
+    first = {}
+    for name, model in sorted(models.items()):
+        holder = first.setdefault(model["state"]["_esm"], name)
+        if holder != name:
+            model["state"]["_esm"] = LOADER % holder
 
 
 def kind_of(model) -> str | None:

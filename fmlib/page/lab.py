@@ -43,6 +43,8 @@ RANGES = {
     "until": (0, 1),
 }
 
+STILL_WIDTH = 519  # by which the page knows it: no other picture has just this one
+STILL_DPI = 90  # it is seen only where no lab lives, and travels with every notebook
 STATE = {
     "mixture", "t", "path", "steps", "solver", "shift", "noise", "condition", "guidance_scale", "added", "strength",
     "probe", "until", "box", "launched", "layers", "ghost",
@@ -138,7 +140,7 @@ class FlowLab(anywidget.AnyWidget):
                 model_id=model_id,
                 _meta={
                     "alt": alt, "name": model_id, "controls": list(controls), "tour": tour, "limits": limits,
-                    "counts": counts,
+                    "counts": counts, "still": STILL_WIDTH,
                 },
                 mixture=mixture,
                 layers=list(layers),
@@ -225,7 +227,7 @@ class FlowLab(anywidget.AnyWidget):
         leave out what stands beside its view.
         """
         fig = self.still()
-        display(Image(plots.png(fig), format="png", alt=self._alt, width=520))
+        display(Image(plots.png(fig, dpi=STILL_DPI), format="png", alt=self._alt, width=STILL_WIDTH))
         plt.close(fig)
         bundle = self._repr_mimebundle_()
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})

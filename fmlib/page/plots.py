@@ -54,9 +54,9 @@ def use_style() -> None:
     )
 
 
-def png(fig: Figure) -> bytes:
-    """The figure as PNG bytes: 200 pixels an inch, reduced to a palette of 128 colours."""
-    fig.set_dpi(200)
+def png(fig: Figure, dpi: int = 200) -> bytes:
+    """The figure as PNG bytes: so many pixels an inch, reduced to a palette of 128 colours."""
+    fig.set_dpi(dpi)
     picture = pixels(fig)
     buffer = io.BytesIO()
     picture.quantize(128, dither=PillowImage.Dither.NONE).save(buffer, "png", optimize=True)

@@ -94,7 +94,8 @@ def verify(
     if exact is not None:
         limit = _limit(claim, value, limit)
         reads = lambda v: _off(v, exact)  # noqa: E731
-        should, hold, reject = f"{_shown(exact)} within {limit:.2g}", reads(value) <= limit, lambda v: v >= ROOM * limit
+        right = _shown(exact) if len(_values(exact)) == 1 else "the exact values"
+        should, hold, reject = f"{right} within {limit:.2g}", reads(value) <= limit, lambda v: v >= ROOM * limit
     elif at_most is not None:
         limit, reads = at_most, lambda v: _values(v).max().item()
         should, hold, reject = f"at most {at_most:.4g}", reads(value) <= limit, lambda v: v >= ROOM * limit

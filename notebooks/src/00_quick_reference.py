@@ -1,33 +1,9 @@
 # %% [markdown]
 # # 00 · Flow matching in five sentences
 #
-# The whole idea on one page, with the convention that all lessons keep – and a cell under each sentence that shows it.
-#
-# **You will be able to**
-#
-# 1. state flow matching in five correct sentences;
-# 2. fix the convention in your first sentence, and translate it to the papers that use another;
-# 3. find the lesson that proves each statement.
-#
-# *Before:* calculus, probability (mean, Gaussian) and a little PyTorch. Much on this page is explained only later; on a first reading skip what you do not understand. *Time:* 10 minutes to read, about 20 seconds to run. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
+# **A network sees one noise point and one data point at a time. How can it learn to turn all noise into all data?**
 
-# %% jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
-from importlib.util import find_spec
-
-needed = {
-    "torch": "torch", "numpy": "numpy", "scipy": "scipy", "sklearn": "scikit-learn",
-    "matplotlib": "matplotlib", "ipywidgets": "ipywidgets", "anywidget": "anywidget",
-    "tqdm": "tqdm", "fmlib": "the lessons' own module, fmlib",
-}  # fmt: skip
-missing = [name for module, name in needed.items() if find_spec(module) is None]
-if missing:
-    print(f"Missing here: {', '.join(missing)}.")
-    print("In the project's top folder run  make lab  or  pip install -r requirements.txt ,")
-    print("then restart the kernel.")
-else:
-    print("Everything that the lessons need is installed.")
-
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 import torch
 
 from fmlib import *
@@ -38,51 +14,80 @@ torch.set_num_threads(1)  # these tensors are tiny: a second thread costs more t
 torch.manual_seed(0)
 plots.use_style()
 
-path = rectified_flow_path()
-moons = moons_mixture()  # data whose exact velocity field is known
-
-
-def exact(t, x):
-    return moons.velocity(path, t, x)
-
-
-# %% [markdown]
-# ## The idea in one picture
-#
-# Start with noise. Give every point a velocity that depends on where it is and what time it is. Follow it from $t = 0$ to $t = 1$. If the velocity is right, the cloud of noise arrives as data. **Flow matching is a way to learn that velocity.**
-
-# Drag $t$ or press play. The shade is $p_t$, the density of the whole cloud at time $t$. The arrows are $u_t(x)$, the velocity of a point that is at $x$ at time $t$. A few points show where they came from. Rest the pointer on a point to see its whole way.
+CROSSING = (
+    "The plane halfway between noise and data, in grey three clumps that begin to part. Through one point pass many "
+    "straight lines, each from a blue noise point to an orange data point; a thick arrow is the mean of their velocities."
+)
+TOUR = [
+    {
+        "caption": "This is one place, halfway through. Each thin line is a pair: it joins a noise point (blue) to a "
+        "data point (orange), and all of these lines pass exactly here. Drag the black dot.",
+        "t": 0.5, "probe": [0.5, 0.5], "layers": ["density", "probe"],
+    },
+    {
+        "caption": "The pairs disagree about where to go. The grey cloud is their velocities, the thick arrow the "
+        "average. Take the dot between two clumps: do they disagree more, or less?",
+        "t": 0.5, "probe": [0.0, -0.6], "layers": ["density", "probe"],
+    },
+    {
+        "caption": "Now t is near 1. The fan has closed: almost nothing can still pass here but lines to the clump "
+        "next door. Drag t back to 0 and watch it open.",
+        "t": 0.9, "probe": [0.3, 1.6], "layers": ["density", "probe"],
+    },
+    {
+        "caption": "Here is the average at every place at once. Press play: the points follow the arrows, and the "
+        "noise becomes the three clumps. Drag a clump, and the arrows follow.",
+        "t": 0.0, "layers": ["density", "field", "particles"],
+    },
+]  # fmt: skip
 
 # %%
-LIMITS = (-3.3, 5.1, -3.0, 3.3)
-states = rk4_sampler(exact, torch.randn(1500, 2), steps=40, return_trajectory=True)
+lab = FlowLab(three_gaussians(), CROSSING, layers=["density", "probe"], controls=["t", "mixture"], tour=TOUR)
+lab
 
-times = torch.linspace(0, 1, 11)
-panel = Panel(
-    particles=states[:, :800],
-    density=density_frames(lambda t, x: moons.log_prob(path, t, x), LIMITS, times),
-    field=field_frames(exact, LIMITS, times),
-    trails=8,
+# %% [markdown]
+# *Everything in the picture can be dragged, and nothing has to run first. You need some calculus, a little probability and a little PyTorch.* *Time:* 10 minutes to read, about 20 seconds to run.
+#
+# **You will be able to** say flow matching in five sentences, name its convention before anybody asks, and find the lesson that proves each statement.
+#
+# ## The idea
+#
+# Imagine a city at eight in the morning. Everybody leaves home and walks to work, straight ahead and at a steady pace. Stand at one crossing and look: at this minute people come through in all directions. Yet there is an average of all their velocities, here and now.
+#
+# Now imagine a leaf that the crowd carries along. At every crossing, at every moment, it moves with that average. It follows nobody to work. But if you let go of many leaves, spread like the homes, then at nine o'clock they lie spread like the offices.
+#
+# Homes are the noise, offices are the data, a walker is a pair of both. The average is the **velocity field** $u_t(x)$, one arrow for each place $x$ and time $t$:
+#
+# $$u_t(x) = \mathbb E\,[\,\dot x_t \mid x_t = x\,].$$
+#
+# In words: of all pairs that are at $x$ at time $t$, take the mean velocity. A network learns this arrow by looking at one walker after the other. The leaves are what it generates.
+#
+# How far do the walkers at one crossing disagree? Say a number first. You will see the answer once you have said yours.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+path, data = rectified_flow_path(), three_gaussians()
+here = torch.tensor([[0.5, 0.5]], dtype=torch.float64)
+spread = data.velocity_var(path, 0.5, here).sqrt().item() / data.velocity(path, 0.5, here).norm().item()
+predict(
+    "In the first picture (t = ½, the dot at 0.5, 0.5): how large is the spread of the pairs' velocities, compared with the length of their average?",
+    100 * spread,
+    low=0,
+    high=400,
+    step=5,
+    unit=" %",
+    because="The disagreement is as large as the answer itself. Most of what one pair says is noise, and no training removes it: that is why the loss never reaches zero.",
 )
-player = FlowPlayer(
-    torch.linspace(0, 1, 41),
-    [panel],
-    limits=LIMITS,
-    t=0.5,
-    alt="Points move along arrows over a shaded density: round noise at t = 0 becomes two moons at t = 1. The ways of single points bend.",
-)
-player
 
 # %% [markdown]
 # ## The convention
 #
-# Say it first, because papers differ:
+# Papers differ in their clock and their sign. So say yours before anything else:
 #
-# > **$t = 0$ is noise, $x_0 \sim \mathcal N(0, I)$. $t = 1$ is data, $x_1$. In between $x_t = \alpha_t x_1 + \sigma_t x_0$. Sampling integrates from 0 to 1.**
+# > **At $t = 0$ there is noise, $x_0 \sim \mathcal N(0, I)$; at $t = 1$ there is data, $x_1$. In between $x_t = \alpha_t x_1 + \sigma_t x_0$. Sampling runs from 0 to 1.**
 #
-# $\alpha_t$ and $\sigma_t$ are two functions of time, the amounts of data and of noise. In this lesson $\alpha_t = t$ and $\sigma_t = 1 - t$, a straight line; lesson 03 has others.
+# $\alpha_t$ says how much of the data is in the mix, $\sigma_t$ how much of the noise. In this lesson $\alpha_t = t$ and $\sigma_t = 1 - t$: a straight line. Lesson 03 shows others.
 #
-# The next cell writes the table from `CONVENTIONS` in `fmlib`. For each source it takes its line and its velocity, translates them, and compares with ours on 1,000 random pairs: the last column is the largest difference.
+# The same line in the letters of others, each compared with ours on 1,000 random pairs:
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 from IPython.display import Markdown, display
@@ -111,129 +116,166 @@ for c in CONVENTIONS.values():
 display(Markdown("\n".join(rows)))
 
 # %% [markdown]
-# Lipman et al. leave a little noise at the data, $\sigma_{\min}$ (here $10^{-4}$); the rest agree to rounding. diffusers gives its network $1000\,t$ instead of $t$. Many sources call the model as `model(x, t)`, here it is `model(t, x)`. `adapt(model, "SD3")` translates a model in one line (lesson 10).
-#
-# These lessons started from an **interview sheet** on flow matching, and check it line by line ([appendix](statements.ipynb)). Where it is wrong, they say so. It says that Lipman et al. put the data at $x_0$, and that SD3 goes "also noise → data". Both are wrong; the table follows the papers. In SD3 $x_0$ is the *data*, so the same letter means the opposite. To translate, replace $t$ by $1 - t$, **and** flip the sign of the velocity. Forgetting one of the two is an easy bug. The cell below samples with both, and with each of them alone.
-#
-# *How alike are two clouds of points? Two distances answer that in these lessons, **energy distance** and **sliced W2**; small means alike. Two clouds of real data are not at distance zero either: what they read is the **sampling floor**. "Scatters by" is the standard deviation of one reading. The energy distance is an unbiased estimate: where two clouds agree it scatters around 0, and can be slightly negative.*
+# Lipman et al. leave a little noise on the data, $\sigma_{\min}$ (here $10^{-4}$); the rest agree to rounding. SD3 and the flow models of diffusers run the other way, from data to noise, and call the *data* $x_0$. To translate, replace $t$ by $1 - t$ **and** flip the sign of the velocity. It is easy to do one and forget the other. Try it: here is the same flow in SD3's letters, translated three times.
 
 
 # %%
 def sd3_model(x, t):
-    """The same flow in SD3's convention: its time runs from data to noise, and x comes first."""
-    return -exact(1 - t, x)
+    return -data.velocity(path, 1 - t, x)
 
 
-translations = {
-    "time and sign flipped": adapt(sd3_model, "SD3"),
-    "only the time flipped": lambda t, x: sd3_model(x, 1 - t),
-    "only the sign flipped": lambda t, x: -sd3_model(x, t),
-}
-noise, real = torch.randn(1500, 2), sample_moons(1500)
-distance = {name: energy_distance(midpoint_sampler(v, noise, steps=20), real) for name, v in translations.items()}
-for name, value in distance.items():
-    print(f"{name:24} energy distance to the data {value:7.3f}")
-print(f"sampling floor: {sampling_floor(energy_distance, sample_moons, 1500)}")
-assert abs(distance["time and sign flipped"]) < 0.01
-assert min(distance["only the time flipped"], distance["only the sign flipped"]) > 0.1
+noise, real = torch.randn(1500, 2), data.sample(1500)
+sample = lambda model: energy_distance(midpoint_sampler(model, noise, steps=20), real)
+verify(
+    "time and sign flipped: SD3's flow ends in the data (energy distance)",
+    sample(adapt(sd3_model, "SD3")), 0.0, limit=0.03,
+    wrong={"only the time": sample(lambda t, x: sd3_model(x, 1 - t)),
+           "only the sign": sample(lambda t, x: -sd3_model(x, t))},
+)  # fmt: skip
 
 # %% [markdown]
+# The *energy distance* compares two clouds of points, and is zero when they are alike. Both mistakes run without an error message, and both make rubbish.
+#
 # ## The five sentences
 #
-# **1. Goal.** Learn a velocity field $v_\theta(t, x)$ such that the ODE $\dot x_t = v_\theta(t, x_t)$ carries noise $x_0 \sim p_0$ to data $x_1 \sim p_1$. *(Lesson 01.)*
+# **1. The goal.** *Learn a velocity field that carries noise to data; then follow it.*
 #
-# The picture above was made with the exact field. Its end points are data, as far as 1,500 points can tell:
+# A point that follows the field solves $\dot x_t = u_t(x_t)$. We know this field here, so we can follow it and look at where the points arrive. The measure is sliced W2, a distance between clouds. Two clouds of real data are not at distance zero either, as they are random: that is its *floor*. (Lesson 01.)
 
 # %%
-w2, w2_floor = sliced_w2(states[-1], real), sampling_floor(sliced_w2, sample_moons, 1500)
-print(
-    f"sliced W2: exact flow {w2:.3f}, sampling floor {w2_floor}, noise left as it is {sliced_w2(states[0], real):.3f}"
-)
-assert w2 < 3 * w2_floor.mean
+u = lambda t, x: data.velocity(path, t, x)
+states = rk4_sampler(u, noise, steps=40, return_trajectory=True)
+floor = sampling_floor(sliced_w2, data.sample, 1500)
+verify(
+    "the end points are data: sliced W2 within three floors",
+    sliced_w2(states[-1], real), at_most=3 * floor.mean,
+    wrong={"noise, not moved": sliced_w2(noise, real)},
+)  # fmt: skip
 
 # %% [markdown]
-# **2. Training.** Draw a time $t$ and a pair $z = (x_0, x_1)$. The point $x_t$ of this pair moves with the velocity $u_t(x_t \mid z) = \dot x_t$; on the straight line that is $x_1 - x_0$. Fit the network to it: $\mathcal L_{\text{CFM}} = \mathbb E_{t,z} \| v_\theta(t, x_t) - u_t(x_t \mid z) \|^2$. This is *simulation-free*: no ODE is solved to compute it. *(Lessons 02, 04.)*
+# **2. The training.** *Mix one noise point with one data point, and fit the network to the velocity of that single pair.*
 #
-# **3. The theorem.** $\nabla_\theta \mathcal L_{\text{FM}} = \nabla_\theta \mathcal L_{\text{CFM}}$: regressing the answers of single pairs (CFM) has the same gradient as regressing the unknown *marginal* field $u_t(x)$, the mean of the pairs' velocities at the place $x$ (FM): $\mathcal L_{\text{FM}} = \mathbb E\| v_\theta(t, x_t) - u_t(x_t) \|^2$ (Lipman et al. 2023, Theorem 2). The equality is one of *expectations*: on a minibatch the two gradients differ, and the difference shrinks as the batch grows. *(Lesson 02.)*
+# $$\mathcal L_{\text{CFM}} = \mathbb E_{t,\,x_0,\,x_1} \,\| v_\theta(t, x_t) - \dot x_t \|^2$$
+#
+# It needs no ODE solver: draw, mix, compare. That is all there is to the training loop. Even the right field has a loss, the disagreement of the pairs that you guessed above. (Lessons 02, 04.)
 
 # %%
-# One draw each; lesson 02 measures the rate.
+x0, x1, t = torch.randn(100_000, 2), data.sample(100_000).float(), torch.rand(100_000)
+xt, pairs = path.sample_xt(t, x0, x1), x1 - x0
+loss = lambda v: (v - pairs).square().sum(1)
+spread = data.velocity_var(path, t, xt)
+
+verify(
+    "the right field's loss is the spread of the pairs, and not zero (difference)",
+    estimate(loss(u(t, xt)) - spread), 0.0,
+    wrong={"a field of zeros": estimate(loss(0 * xt) - spread)},
+)  # fmt: skip
+
+# %% [markdown]
+# **3. The theorem.** *Single pairs have, on average, the same gradient as the field that nobody can write down.*
+#
+# Fitted to many answers, with squared error, a network settles on their mean, and the mean *is* $u_t(x)$. So $\nabla_\theta \mathcal L_{\text{CFM}} = \nabla_\theta \mathcal L_{\text{FM}}$, where FM is the loss against $u_t$ itself (Lipman et al. 2023, Theorem 2). On a batch the two differ; the difference shrinks as the batch grows. (Lesson 02.)
+
+# %%
 net = VectorFieldMLP(2, hidden=64)
 
 
-def gradient(targets, t, xt):
-    loss = (net(t, xt) - targets).square().sum(dim=1).mean()
+def gradient(targets):
+    loss = (net(t, xt) - targets).square().sum(1).mean()
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(net.parameters()))])
 
 
-relative = []
-for batch in (100, 1_000, 10_000):
-    x1, t = sample_moons(batch), uniform_t(batch)
-    noise = torch.randn_like(x1)
-    xt = path.sample_xt(t, noise, x1)
-    conditional = gradient(path.target_ut(t, noise, x1), t, xt)
-    marginal = gradient(exact(t, xt), t, xt)
-    relative.append(((conditional - marginal).norm() / marginal.norm()).item())
-    print(f"batch {batch:6}: the gradients of the CFM and the FM loss differ by {100 * relative[-1]:.1f} %")
-assert relative[2] < relative[0] / 3
+# %%
+marginal = gradient(u(t, xt))
+off = lambda targets: (gradient(targets) - marginal).norm() / marginal.norm()
+
+verify(
+    "100,000 pairs have the gradient of the field (relative difference)",
+    off(pairs), at_most=0.1,
+    wrong={"shuffled pairs": off(pairs[torch.randperm(len(pairs))]), "flipped sign": off(-pairs)},
+)  # fmt: skip
 
 # %% [markdown]
-# **4. The simplest path.** $x_t = (1-t)\,x_0 + t\,x_1$ with the target $x_1 - x_0$. This is called rectified flow ("1-rectified": before any reflow, lesson 07), or I-CFM (independent CFM: noise and data are paired at random; Tong et al., with their $\sigma = 0$). *OT-CFM is something else*: the same line, but with noise and data not paired at random but so that the ways are short in each batch (optimal transport). SD3 and FLUX use this line with time reversed (table above). The line is straight for *one pair*. The flow that is learned bends, as the paths in the picture do. *(Lessons 03, 07.)*
+# **4. The path.** *With $x_t = (1-t)\,x_0 + t\,x_1$ each pair moves straight; the flow that they make together bends.*
+#
+# This is *rectified flow*. Only the line of one pair is straight. Try the extreme: a single step with the arrow at the start. First guess.
 
-# %%
-chord = (states[-1] - states[0]).norm(dim=1)
-length = states.diff(dim=0).norm(dim=2).sum(dim=0)
-print(
-    f"path length / distance of end points:  median {(length / chord).median():.3f},  99th percentile {(length / chord).quantile(0.99):.3f}"
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+predict(
+    "At t = 0 every point takes its arrow and follows it in one straight step to t = 1. Where do the points land?",
+    "in one heap, at the mean of the data",
+    choices=["spread over the three clumps", "in one heap, at the mean of the data", "back where they began"],
+    because="At t = 0 a noise point knows nothing about its partner, so the average over all partners is the same for everybody: it points to the mean of the data. In the picture below, drag t away from 0: the vermilion dot is the single step, the black one where the flow goes.",
 )
-assert (length / chord).quantile(0.99) > 1.02
-
-# %% [markdown]
-# **5. Sampling.** Start at $x_0 \sim p_0$ and integrate to $t = 1$ with an ODE solver: Euler, Heun, RK4 or an adaptive one. What counts is the error at a given number of model calls (NFE). *(Lesson 05.)*
 
 # %%
-few = states[0, :150].double()
-reference = rk4_sampler(exact, few, steps=200)
-for sampler, steps, calls in ((euler_sampler, 40, 1), (heun_sampler, 20, 2), (rk4_sampler, 10, 4)):
-    error = (sampler(exact, few, steps=steps) - reference).norm(dim=1).median()
-    print(f"{sampler.__name__:14} {steps:3} steps, {steps * calls} NFE: median error {error:.1e}")
-assert error < 1e-3  # RK4, the last of the three
+JUMP = "A point of noise, the curve along which the flow carries it, and the single straight step, which ends elsewhere."
+FlowLab(three_gaussians(), JUMP, layers=["density", "jump"], controls=["t", "until"], t=0.0, probe=[-1.2, 0.6])
+
+# %%
+one_step, two_steps = euler_sampler(u, noise, steps=1), euler_sampler(u, noise, steps=2)
+mean = data.weights @ data.means
+verify(
+    "one Euler step lands on the mean of the data",
+    one_step, mean.expand_as(one_step), limit=1e-4, wrong={"two steps": two_steps},
+)  # fmt: skip
+
+# %% [markdown]
+# **5. The sampling.** *Start from noise and integrate from 0 to 1; accuracy is bought with calls of the network.*
+#
+# So solvers are compared at equal *calls* (NFE, number of function evaluations), not at equal steps. Change both in the picture, and read the error below it. (Lesson 05.)
+
+# %%
+STEPS = "Forty trajectories from noise to three clumps, exact in black, a solver's in green beside them."
+FlowLab(three_gaussians(), STEPS, layers=["trajectories", "ticks"], controls=["steps", "solver", "ghost"], t=1.0, steps=4)  # fmt: skip
+
+# %%
+exact = rk4_sampler(u, noise.double(), steps=200)
+error = lambda sampler, steps: (sampler(u, noise.double(), steps=steps) - exact).norm(dim=1).median()
+verify(
+    "RK4 with 40 calls is within 0.001 of the exact end (median)",
+    error(rk4_sampler, 10), at_most=1e-3, wrong={"Euler with 40 calls": error(euler_sampler, 40)},
+)  # fmt: skip
+
+# %% [markdown]
+# That is all of it. And nothing here needs clumps. Draw a shape of your own, or choose one; then press play.
+
+# %%
+SHAPES = "A cloud of noise that becomes two moons, or whatever shape is drawn into the picture."
+FlowLab(moons_mixture(), SHAPES, layers=["density", "particles"], controls=["t", "draw", "presets"], t=0.6)
 
 # %% [markdown]
 # ## Against diffusion
 #
-# Diffusion is defined by a stochastic equation that adds noise, and learns the score $s = \nabla \log p_t$. Flow matching picks the path directly and learns the velocity. For every path with independent Gaussian noise the two are the same information: $u_t(x) = a_t\,x + b_t\,\nabla\log p_t(x)$ for $0 < t < 1$, with numbers $a_t, b_t$ that depend on the path alone. The interview sheet says that this fails for the rectified flow; it does not. *(Lesson 06.)*
+# Diffusion begins with a recipe for adding noise and learns the *score* $\nabla \log p_t$, the direction in which the density grows fastest. Flow matching chooses the path and learns the velocity. With Gaussian noise the two are one piece of knowledge: $u_t(x) = a_t\,x + b_t\,\nabla\log p_t(x)$ for $0 < t < 1$, with numbers $a_t, b_t$ that depend on the path alone. You will often read that this fails for rectified flow; lesson 06 tries it.
 #
 # ## The map
 #
 # | lesson | the question that it answers |
 # |---|---|
-# | **00 · quick reference** | what is it, in five sentences? |
-# | **[01 · continuity equation](01_continuity_equation.ipynb)** | when does a velocity field move $p_0$ to $p_1$, and is it unique? |
-# | **[02 · CFM theorem](02_cfm_theorem.ipynb)** | why may we regress on single pairs? |
+# | **[01 · continuity equation](01_continuity_equation.ipynb)** | when does a field move noise to data, and is it the only one? |
+# | **[02 · CFM theorem](02_cfm_theorem.ipynb)** | why are single pairs enough? |
 # | **[03 · paths](03_paths.ipynb)** | rectified flow, VP, VE: what does the choice change? |
 # | **[04 · training](04_training.ipynb)** | how is it trained, and how good is it? |
 # | **[05 · ODE solvers](05_ode_solvers.ipynb)** | how many steps, and which solver? |
-# | **[06 · score, ε, v](06_conversions.ipynb)** | how are flows and diffusion models converted? |
+# | **[06 · score, ε, v](06_conversions.ipynb)** | how does one convert flows and diffusion models? |
 # | **[07 · reflow](07_reflow.ipynb)** | how does one get by with one step? |
 # | **[08 · guidance](08_guidance.ipynb)** | how does one steer it with a condition? |
 # | **[10 · production](10_production.ipynb)** | what is missing from the toy? |
 # | **[mock interview](mock_interview.ipynb)** | can you say it without notes? |
-# | **[Appendix · statements you will meet](statements.ipynb)** | which statements of the interview sheet hold? |
+# | **[appendix · statements you will meet](statements.ipynb)** | which of the things one reads are true? |
 #
-# ## The whole sheet
+# **One hour**, the evening before: the five sentences here, the [theorem](02_cfm_theorem.ipynb) until its proof, [solvers](05_ode_solvers.ipynb) until the first table, then [fifteen minutes of the mock interview](mock_interview.ipynb). **One day:** lessons 01 to 06, without the parts called "Further"; in the evening the cards of each. **One week:** a lesson or two a day with its exercises, and fifteen minutes of the mock interview every evening.
 #
-# Everything on one page, each line with the section that proves it. Do not learn it from here: read the lessons, and use it the evening before. `make site` writes it as `site/cheat_sheet.html`, which prints on two pages.
-
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
-cheat_sheet()
-
-# %% [markdown]
+# The whole subject on two printed pages is the [cheat sheet](mock_interview.ipynb#The-whole-sheet). Do not learn from it; use it to see what you have forgotten.
+#
 # ## You can now …
 #
-# 1. state the five sentences, with their corrections: equality *in expectation*, OT-CFM is not rectified flow, straight *per pair*;
-# 2. name the convention first, and translate with $t \to 1 - t$ and a flipped sign;
+# 1. say the five sentences, with their small print: equal *on average*, straight *for one pair*;
+# 2. name your convention first, and translate another with $t \to 1 - t$ and a flipped sign;
 # 3. pick the lesson that proves a statement.
+#
+# Next: [01 · the continuity equation](01_continuity_equation.ipynb). When does a field move noise to data at all?
 #
 # ## References
 #

@@ -103,7 +103,7 @@ def answer(model, t, x0, x1):
 check(task, answer)
 
 # %% [markdown]
-# The checker runs your function on fresh random inputs beside the right one, and names the mistakes that it knows. The solutions are folded in the lessons' "Your turn", and on the [sheet of lesson 00](00_quick_reference.ipynb#The-whole-sheet).
+# The checker runs your function on fresh random inputs beside the right one, and names the mistakes that it knows. The solutions are folded in the lessons' "Your turn", and on the [sheet below](#The-whole-sheet).
 #
 # ## All cards
 #
@@ -117,6 +117,14 @@ from fmlib.study.interview import topic_name
 for lesson in sorted({q.lesson for q in questions().values()}):
     display(Markdown(f"### {topic_name(lesson)}"))
     interview_cards(*[q.id for q in questions().values() if q.lesson == lesson])
+
+# %% [markdown]
+# ## The whole sheet
+#
+# Everything on one page, each line with the section that proves it. `make site` writes it as `site/cheat_sheet.html`, which prints on two pages.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+cheat_sheet()
 
 # %% [markdown]
 # ## You can now …

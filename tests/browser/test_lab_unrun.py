@@ -50,7 +50,8 @@ def test_it_is_alive_before_anything_was_run(page, notebook, tmp_path):
         NotebookNotary(data_dir=str(tmp_path / "state" / "fmlib")).sign(notebook)  # the starter does so for ours
         page.goto(address.format("lab"))
         page.wait_for_selector(".fm-lab[data-drawn] canvas")
-        assert not page.locator("img[alt='three clumps']").is_visible()
+        still = page.locator(".jp-OutputArea-output img")
+        assert still.count() == 1 and not still.is_visible()
         page.wait_for_function(
             "() => jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'", polling=200
         )

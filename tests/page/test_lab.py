@@ -108,7 +108,11 @@ def test_the_limits_show_data_and_noise():
         ({"trajectories": 900}, ValueError, "trajectories must be at most particles, 500, got 900"),
         ({"particles": 0}, ValueError, "particles must be an integer of at least 1"),
         ({"tour": [{"t": 0.5}]}, ValueError, r"tour\[0\] must have a caption"),
-        ({"tour": [{"caption": "a"}, {"caption": "b", "time": 1}]}, ValueError, r"tour\[1\] must be a dict with any of added"),
+        (
+            {"tour": [{"caption": "a"}, {"caption": "b", "time": 1}]},
+            ValueError,
+            r"tour\[1\] must be a dict with any of added",
+        ),
         ({"limits": (0, 1, 0, float("nan"))}, ValueError, "limits must be a finite number"),
     ],
 )

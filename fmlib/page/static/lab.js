@@ -30,6 +30,7 @@ class Lab {
     this.box = element("div", { class: "fm-scene" }, this.root);
     this.view = new View(this.meta.limits, this.box, this.meta.alt);
     this.map = this.state.mixture.means[0].length === 2 ? new Plane(this.view) : new Line(this.view);
+    this.box.style.setProperty("--fm-aspect", this.view.canvas.style.aspectRatio);
     this.handles = [];
     this.controls = new Controls(this);
     this.refused = element("div", { class: "fm-refused", role: "alert" }, this.root);
@@ -37,7 +38,7 @@ class Lab {
     this.spoken = element("div", { class: "fm-spoken", role: "status" }, this.root);
     this.followPicture();
     if (this.has("mixture")) pinching(this);
-    this.endings = [hideStill(el, this.meta.alt), this.followPython(), this.followSize(), onNewTheme(() => this.recolor())];
+    this.endings = [this.followPython(), this.followSize(), onNewTheme(() => this.recolor())];
     if (damaged.length) this.refuse(`what is stored of this lab is damaged: ${damaged.join("; ")}`);
     this.startFromAddress();
     this.buildHandles();
@@ -124,6 +125,7 @@ class Lab {
     const { state } = this;
     this.frame = 0;
     if (!this.root.isConnected) return; // JupyterLab takes cells out of the page; the canvas tells when it is back
+    this.showStill ??= hideStill(this.root, this.meta.still);
     this.colors ??= themeColors(this.root);
     this.scene.set(state);
     if (state.ghost) (this.ghost ??= new Scene(this.meta.limits, this.meta.counts)).set({ ...state, ...state.ghost });
@@ -191,6 +193,7 @@ class Lab {
     this.controls.play?.pause();
     cancelAnimationFrame(this.frame);
     for (const end of this.endings) end();
+    this.showStill?.();
     this.root.remove();
   }
 }

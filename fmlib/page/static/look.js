@@ -18,7 +18,8 @@ export const CSS = `
 .fm-row select option { color: #1b1b1b; background: #fff; }
 .fm-row output { min-width: 5.5em; font-variant-numeric: tabular-nums; }
 .fm-player :focus-visible { outline: 3px solid #E69F00; outline-offset: 2px; }
-.fm-scene { position: relative; max-width: 640px; touch-action: manipulation; }
+.jupyter-widgets-disconnected:has(> .fm-player)::before { content: none; }
+.fm-scene { position: relative; max-width: min(640px, 52vh * (var(--fm-aspect))); touch-action: manipulation; }
 .fm-scene canvas { width: 100%; display: block; border-radius: 4px; cursor: crosshair; }
 .fm-handle { position: absolute; width: 28px; height: 28px; margin: -14px 0 0 -14px; padding: 0; border: 0;
   background: transparent; cursor: grab; touch-action: none; border-radius: 50%; }

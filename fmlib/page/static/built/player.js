@@ -1,4 +1,4 @@
-// of 0482be513237218b8cd90e6dd09d48f6eb048041ae9f8308ebec2bc7e97893ba
+// of daa33a6ac4deb954350ae20e49ce0f621b8be58cb6af5217e2c567f702d2d4ae
 const $colors=(()=>{const e=[0,114,178],t=[230,159,0],n="#009E73",s="#999999",o="#D55E00",i="#CC79A7",a="#56B4E9";function r(n,s){const[o,i]=n<.5?[e,s]:[s,t],a=n<.5?2*n:2*n-1;return o.map((e,t)=>Math.round(e+(i[t]-e)*a))}function c(e){const[n,s]=["--fm-faint","--fm-page"].map(t=>{const n=document.createElement("span");n.style.color=`var(${t})`,e.append(n);const{color:s}=getComputedStyle(n);return n.remove(),s}),t=getComputedStyle(e).color,o=t.match(/[\d.]+/g).slice(0,3).map(Number);return{ink:t,faint:n,page:s,dots:o.map(e=>.7*e+.3*128)}}function l(e){const t=new MutationObserver(e);t.observe(document.body,{attributes:!0,attributeFilter:["data-jp-theme-name","class"]});const n=window.matchMedia("(prefers-color-scheme: dark)");return n.addEventListener("change",e),()=>{t.disconnect(),n.removeEventListener("change",e)}}return{NOISE:e,DATA:t,MODEL:n,PATH:s,WRONG:o,OTHER:i,THIRD:a,blend:r,themeColors:c,onNewTheme:l}})(),$look=(()=>{const e=`
 .fm-player { --fm-page: var(--jp-layout-color0, light-dark(#fff, #161616)); position: relative; --fm-ink: var(--jp-content-font-color1, light-dark(#1b1b1b, #e8e8e8));
 --fm-faint: var(--jp-content-font-color3, light-dark(#6b6b6b, #999)); color: var(--fm-ink);
@@ -17,7 +17,8 @@ border: 1px solid var(--fm-faint); border-radius: 4px; min-height: 28px; }
 .fm-row select option { color: #1b1b1b; background: #fff; }
 .fm-row output { min-width: 5.5em; font-variant-numeric: tabular-nums; }
 .fm-player :focus-visible { outline: 3px solid #E69F00; outline-offset: 2px; }
-.fm-scene { position: relative; max-width: 640px; touch-action: manipulation; }
+.jupyter-widgets-disconnected:has(> .fm-player)::before { content: none; }
+.fm-scene { position: relative; max-width: min(640px, 52vh * (var(--fm-aspect))); touch-action: manipulation; }
 .fm-scene canvas { width: 100%; display: block; border-radius: 4px; cursor: crosshair; }
 .fm-handle { position: absolute; width: 28px; height: 28px; margin: -14px 0 0 -14px; padding: 0; border: 0;
 background: transparent; cursor: grab; touch-action: none; border-radius: 50%; }

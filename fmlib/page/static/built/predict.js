@@ -1,4 +1,4 @@
-// of fd6e0dbee3a645958159e138c8e275a11e47502fe5f4e77d88d2d7c90d2c3ef8
+// of 403bbe32c87ef180dcc1149770181f75ffb2801ae5233b166600c169f96f489a
 const $look=(()=>{const e=`
 .fm-player { --fm-page: var(--jp-layout-color0, light-dark(#fff, #161616)); position: relative; --fm-ink: var(--jp-content-font-color1, light-dark(#1b1b1b, #e8e8e8));
 --fm-faint: var(--jp-content-font-color3, light-dark(#6b6b6b, #999)); color: var(--fm-ink);
@@ -17,7 +17,8 @@ border: 1px solid var(--fm-faint); border-radius: 4px; min-height: 28px; }
 .fm-row select option { color: #1b1b1b; background: #fff; }
 .fm-row output { min-width: 5.5em; font-variant-numeric: tabular-nums; }
 .fm-player :focus-visible { outline: 3px solid #E69F00; outline-offset: 2px; }
-.fm-scene { position: relative; max-width: 640px; touch-action: manipulation; }
+.jupyter-widgets-disconnected:has(> .fm-player)::before { content: none; }
+.fm-scene { position: relative; max-width: min(640px, 52vh * (var(--fm-aspect))); touch-action: manipulation; }
 .fm-scene canvas { width: 100%; display: block; border-radius: 4px; cursor: crosshair; }
 .fm-handle { position: absolute; width: 28px; height: 28px; margin: -14px 0 0 -14px; padding: 0; border: 0;
 background: transparent; cursor: grab; touch-action: none; border-radius: 50%; }
