@@ -413,11 +413,12 @@ def test_a_lab_that_cannot_be_drawn_says_so_beside_its_still(watched, part):
     page = watched
     show(page, **IN[2], **FEW)
     still = """() => { const here = document.getElementById("here"); close_lab();
-      here.insertAdjacentHTML("beforebegin", `<div class="jp-OutputArea-child"><img alt="three clumps"></div>`);
+      here.insertAdjacentHTML("beforebegin", `<div class="jp-OutputArea-child">
+        <img alt="three clumps" width="${model.values._meta.still}"></div>`);
       here.className = "jp-OutputArea-child"; }"""
     page.evaluate(still)
     shown = "document.querySelector('.jp-OutputArea-child').style.display"
-    page.evaluate("() => void open_lab()")
+    page.evaluate("() => { open_lab(); return frames_of(3); }")
     assert page.evaluate(shown) == "none"  # the wrong twin: with a lab there, it hides
     page.evaluate("part => { close_lab(); Object.assign(model.values._meta, part); open_lab(); }", part)
     assert "cannot be shown" in refused(page) and page.locator(".fm-lab").count() == 0
