@@ -38,7 +38,7 @@ class Lab {
     this.spoken = element("div", { class: "fm-spoken", role: "status" }, this.root);
     this.followPicture();
     if (this.has("mixture")) pinching(this);
-    this.endings = [this.followPython(), this.followSize(), onNewTheme(() => this.recolor())];
+    this.endings = [this.followPython(), this.followSize(), onNewTheme(() => ((this.colors = null), this.redraw()))];
     if (damaged.length) this.refuse(`what is stored of this lab is damaged: ${damaged.join("; ")}`);
     this.startFromAddress();
     this.buildHandles();
@@ -145,11 +145,6 @@ class Lab {
     if (words) this.readout.textContent = words;
     if (words && this.telling) this.spoken.textContent = words;
     this.telling = false;
-  }
-
-  recolor() {
-    this.colors = null;
-    this.redraw();
   }
 
   // --- the hand on the picture
