@@ -25,7 +25,7 @@ const SAYS = {
     const step = oneStep(scene);
     if (!step) return "";
     const miss = Math.hypot(...step.end.map((v, j) => v - step.exact[j]));
-    const often = step.calls.length === 1 ? "once" : `${step.calls.length} times`;
+    const often = `${step.calls.length} time${step.calls.length === 1 ? "" : "s"}`;
     return `One ${scene.state.solver} step of ${step.dt.toFixed(2)} asks the field ${often} ` +
       `and ends ${miss.toPrecision(2)} from the flow. `;
   },
