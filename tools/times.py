@@ -4,7 +4,8 @@ python tools/times.py             say what the lessons' heads and the README's t
 python tools/times.py --write     write it there (then: make render)
 
 Reading: words / 200 + visible lines of code / 20 minutes, 3 s a formula in a line, 30 s one of its own, a minute a
-prediction. Apart from that, 5 minutes an exercise and 75 s an interview card. Running: docs/benchmarks.json.
+prediction, 20 s a caption of a tour. Apart from that, 5 minutes an exercise and 75 s an interview card. Running:
+docs/benchmarks.json.
 """
 
 import argparse
@@ -66,6 +67,8 @@ def measure(notebook, run: float) -> Times:
             words = sum(bool(re.search(r"\w", word)) for word in text.split())
             seconds += words * 60 / 200 + 3 * inline + 30 * displays + 60 * text.count("Predict, then run")
         elif cell.cell_type == "code":
+            predictions = len(re.findall(r"^predict\(", cell.source, re.MULTILINE))
+            seconds += 60 * predictions + 20 * cell.source.count('"caption":')
             exercises += len(re.findall(r"^check\(\"", cell.source, re.MULTILINE))
             for call in re.findall(r"\binterview_cards\((.*?)\)", cell.source, re.DOTALL):
                 cards += len(re.findall(r'"[\w-]+"', call))

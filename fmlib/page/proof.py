@@ -46,11 +46,12 @@ class Table:
 
     def _repr_html_(self) -> str:
         head = "".join(f'<th scope="col" style="text-align: left">{h}</th>' for h in HEAD)
-        row = '<td style="text-align: left; white-space: normal">{}</td>'
+        wraps = ("normal", "nowrap", "normal", "nowrap", "normal")
+        cell = '<td style="text-align: left; white-space: {}">{}</td>'
         rows = "".join(
-            "<tr>" + "".join(row.format(html.escape(c)) for c in r.cells()).replace(">holds<", ">✓ holds<") + "</tr>"
+            "<tr>" + "".join(cell.format(w, html.escape(c)) for w, c in zip(wraps, r.cells(), strict=True)) + "</tr>"
             for r in self.rows
-        )
+        ).replace(">holds<", ">✓ holds<")
         return f'<table class="fm-claims"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
     def __repr__(self) -> str:

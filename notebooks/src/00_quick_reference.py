@@ -18,6 +18,11 @@ CROSSING = (
     "The plane halfway between noise and data, in grey three clumps that begin to part. Through one point pass many "
     "straight lines, each from a blue noise point to an orange data point; a thick arrow is the mean of their velocities."
 )
+JUMP = (
+    "A point of noise, the curve along which the flow carries it, and the single straight step, which ends elsewhere."
+)
+STEPS = "Forty trajectories from noise to three clumps, exact in black, a solver's in green beside them."
+SHAPES = "A cloud of noise that becomes two moons, or whatever shape is drawn into the picture."
 TOUR = [
     {
         "caption": "This is one place, halfway through. Each thin line is a pair: it joins a noise point (blue) to a "
@@ -46,7 +51,7 @@ lab = FlowLab(three_gaussians(), CROSSING, layers=["density", "probe"], controls
 lab
 
 # %% [markdown]
-# *Everything in the picture can be dragged, and nothing has to run first. You need some calculus, a little probability and a little PyTorch.* *Time:* 10 minutes to read, about 20 seconds to run.
+# *Everything in the picture can be dragged, and nothing has to run first. You need some calculus, a little probability and a little PyTorch.* *Time:* 15 minutes to read, about 20 seconds to run.
 #
 # **You will be able to** say flow matching in five sentences, name its convention before anybody asks, and find the lesson that proves each statement.
 #
@@ -124,14 +129,19 @@ def sd3_model(x, t):
     return -data.velocity(path, 1 - t, x)
 
 
+# %%
 noise, real = torch.randn(1500, 2), data.sample(1500)
 sample = lambda model: energy_distance(midpoint_sampler(model, noise, steps=20), real)
 verify(
     "time and sign flipped: SD3's flow ends in the data (energy distance)",
-    sample(adapt(sd3_model, "SD3")), 0.0, limit=0.03,
-    wrong={"only the time": sample(lambda t, x: sd3_model(x, 1 - t)),
-           "only the sign": sample(lambda t, x: -sd3_model(x, t))},
-)  # fmt: skip
+    sample(adapt(sd3_model, "SD3")),
+    0.0,
+    limit=0.03,
+    wrong={
+        "only the time": sample(lambda t, x: sd3_model(x, 1 - t)),
+        "only the sign": sample(lambda t, x: -sd3_model(x, t)),
+    },
+)
 
 # %% [markdown]
 # The *energy distance* compares two clouds of points, and is zero when they are alike. Both mistakes run without an error message, and both make rubbish.
@@ -148,9 +158,10 @@ states = rk4_sampler(u, noise, steps=40, return_trajectory=True)
 floor = sampling_floor(sliced_w2, data.sample, 1500)
 verify(
     "the end points are data: sliced W2 within three floors",
-    sliced_w2(states[-1], real), at_most=3 * floor.mean,
+    sliced_w2(states[-1], real),
+    at_most=3 * floor.mean,
     wrong={"noise, not moved": sliced_w2(noise, real)},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # **2. The training.** *Mix one noise point with one data point, and fit the network to the velocity of that single pair.*
@@ -167,9 +178,10 @@ spread = data.velocity_var(path, t, xt)
 
 verify(
     "the right field's loss is the spread of the pairs, and not zero (difference)",
-    estimate(loss(u(t, xt)) - spread), 0.0,
+    estimate(loss(u(t, xt)) - spread),
+    0.0,
     wrong={"a field of zeros": estimate(loss(0 * xt) - spread)},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # **3. The theorem.** *Single pairs have, on average, the same gradient as the field that nobody can write down.*
@@ -191,9 +203,10 @@ off = lambda targets: (gradient(targets) - marginal).norm() / marginal.norm()
 
 verify(
     "100,000 pairs have the gradient of the field (relative difference)",
-    off(pairs), at_most=0.1,
+    off(pairs),
+    at_most=0.1,
     wrong={"shuffled pairs": off(pairs[torch.randperm(len(pairs))]), "flipped sign": off(-pairs)},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # **4. The path.** *With $x_t = (1-t)\,x_0 + t\,x_1$ each pair moves straight; the flow that they make together bends.*
@@ -209,7 +222,6 @@ predict(
 )
 
 # %%
-JUMP = "A point of noise, the curve along which the flow carries it, and the single straight step, which ends elsewhere."
 FlowLab(three_gaussians(), JUMP, layers=["density", "jump"], controls=["t", "until"], t=0.0, probe=[-1.2, 0.6])
 
 # %%
@@ -217,8 +229,11 @@ one_step, two_steps = euler_sampler(u, noise, steps=1), euler_sampler(u, noise, 
 mean = data.weights @ data.means
 verify(
     "one Euler step lands on the mean of the data",
-    one_step, mean.expand_as(one_step), limit=1e-4, wrong={"two steps": two_steps},
-)  # fmt: skip
+    one_step,
+    mean.expand_as(one_step),
+    limit=1e-4,
+    wrong={"two steps": two_steps},
+)
 
 # %% [markdown]
 # **5. The sampling.** *Start from noise and integrate from 0 to 1; accuracy is bought with calls of the network.*
@@ -226,22 +241,24 @@ verify(
 # So solvers are compared at equal *calls* (NFE, number of function evaluations), not at equal steps. Change both in the picture, and read the error below it. (Lesson 05.)
 
 # %%
-STEPS = "Forty trajectories from noise to three clumps, exact in black, a solver's in green beside them."
-FlowLab(three_gaussians(), STEPS, layers=["trajectories", "ticks"], controls=["steps", "solver", "ghost"], t=1.0, steps=4)  # fmt: skip
+FlowLab(
+    three_gaussians(), STEPS, layers=["trajectories", "ticks"], controls=["steps", "solver", "ghost"], t=1.0, steps=4
+)
 
 # %%
 exact = rk4_sampler(u, noise.double(), steps=200)
 error = lambda sampler, steps: (sampler(u, noise.double(), steps=steps) - exact).norm(dim=1).median()
 verify(
     "RK4 with 40 calls is within 0.001 of the exact end (median)",
-    error(rk4_sampler, 10), at_most=1e-3, wrong={"Euler with 40 calls": error(euler_sampler, 40)},
-)  # fmt: skip
+    error(rk4_sampler, 10),
+    at_most=1e-3,
+    wrong={"Euler with 40 calls": error(euler_sampler, 40)},
+)
 
 # %% [markdown]
 # That is all of it. And nothing here needs clumps. Draw a shape of your own, or choose one; then press play.
 
 # %%
-SHAPES = "A cloud of noise that becomes two moons, or whatever shape is drawn into the picture."
 FlowLab(moons_mixture(), SHAPES, layers=["density", "particles"], controls=["t", "draw", "presets"], t=0.6)
 
 # %% [markdown]

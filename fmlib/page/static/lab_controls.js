@@ -92,7 +92,7 @@ export class Controls {
     }
     button("undo", () => lab.undo());
     button("reset", () => lab.change(lab.begin));
-    if (!lab.root.closest(".jp-Notebook")) button("link", () => this.link());
+    if (!document.body.dataset.jpThemeName) button("link", () => this.link());
   }
 
   // The address of this page, with the present picture.

@@ -169,10 +169,10 @@ const ORDER = {
   ticks,
   particles,
   box: drawBox,
+  probe: needsProbe(probe), // its fan lies below the names of the others
   jump: needsProbe(jumps),
   stages: needsProbe(stages),
   quantities: needsProbe(fiveQuantities),
-  probe: needsProbe(probe),
 };
 
 export function drawLayers(map, scene, ghost, colors) {
