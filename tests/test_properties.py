@@ -50,6 +50,7 @@ from fmlib import (
     vp_linear_path,
     wasserstein2,
 )
+from fmlib.learner import Learner
 
 RF = rectified_flow_path()
 PATHS = (RF, vp_cosine_path(), vp_linear_path(), ve_path(0.1, 5.0))
@@ -299,6 +300,10 @@ def test_defaults_are_the_documented_ones():
         dopri5_sampler: None, log_likelihood: 100, reflow_pairs: 50,
     }  # fmt: skip
     assert {f: default(f, "steps") for f in steps} == steps
+    for f in (*SAMPLERS, ddim_sampler, sde_sampler):
+        assert default(f, "grad") is False
+    learning = {"weight_decay": 0.0, "grad_clip": 1.0, "schedule": "onecycle", "ema_decay": 0.9999}
+    assert {name: default(Learner, name) for name in learning} == learning
     for f in (*SAMPLERS, ddim_sampler, sde_sampler, dopri5_sampler):
         assert (default(f, "t_start"), default(f, "t_end"), default(f, "return_trajectory")) == (0.0, 1.0, False)
     assert (default(dopri5_sampler, "rtol"), default(dopri5_sampler, "atol")) == (1e-5, 1e-5)
