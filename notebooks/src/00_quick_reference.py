@@ -30,28 +30,32 @@ TOUR = [
         "t": 0.5, "probe": [0.5, 0.5], "layers": ["density", "probe"],
     },
     {
-        "caption": "The pairs disagree about where to go. The grey cloud is their velocities, the thick arrow the "
-        "average. Take the dot between two clumps: do they disagree more, or less?",
+        "caption": "The pairs disagree about where to go. The small grey dots are the tips of their velocities, the "
+        "thick arrow is the average. Read the variance below, then drag the dot into a clump: more, or less?",
         "t": 0.5, "probe": [0.0, -0.6], "layers": ["density", "probe"],
     },
     {
-        "caption": "Now t is near 1. The fan has closed: almost nothing can still pass here but lines to the clump "
-        "next door. Drag t back to 0 and watch it open.",
+        "caption": "Now t is near 1. The orange end of the fan has closed: where these pairs go is almost known. Where "
+        "they come from is not. Drag t to 0, and it is the reverse.",
         "t": 0.9, "probe": [0.3, 1.6], "layers": ["density", "probe"],
     },
     {
         "caption": "Here is the average at every place at once. Press play: the points follow the arrows, and the "
         "noise becomes the three clumps. Drag a clump, and the arrows follow.",
-        "t": 0.0, "layers": ["density", "field", "particles"],
+        "t": 0.0, "layers": ["density", "field", "particles"], "solver": "midpoint", "steps": 32,
     },
 ]  # fmt: skip
+
+ONE_STEP = [{"caption": "The curve: where the flow carries this point. Vermilion: one straight step along the arrow at the "
+             "start. Thick arrow: from the start to the end in one jump. Drag the dot, then t."}]  # fmt: skip
+SOLVED = [{"caption": "Black: the exact trajectories. Green: what the solver makes of them, with a dot at each step."}]
 
 # %%
 lab = FlowLab(three_gaussians(), CROSSING, layers=["density", "probe"], controls=["t", "mixture"], tour=TOUR)
 lab
 
 # %% [markdown]
-# *Everything in the picture can be dragged, and nothing has to run first. You need some calculus, a little probability and a little PyTorch.* *Time:* 15 minutes to read, about 20 seconds to run.
+# *Nothing has to run first. Drag the black dot, an orange ring (the centre of a clump) or the small ring beside it (its width). You need some calculus, a little probability and a little PyTorch.* *Time:* 15 minutes to read, about 20 seconds to run.
 #
 # **You will be able to** say flow matching in five sentences, name its convention before anybody asks, and find the lesson that proves each statement.
 #
@@ -74,13 +78,13 @@ path, data = rectified_flow_path(), three_gaussians()
 here = torch.tensor([[0.5, 0.5]], dtype=torch.float64)
 spread = data.velocity_var(path, 0.5, here).sqrt().item() / data.velocity(path, 0.5, here).norm().item()
 predict(
-    "In the first picture (t = ½, the dot at 0.5, 0.5): how large is the spread of the pairs' velocities, compared with the length of their average?",
+    "In the first picture (t = ½, the dot at 0.5, 0.5): how large is the spread of the pairs' velocities (the root of their variance), compared with the length of their average?",
     100 * spread,
     low=0,
     high=400,
     step=5,
     unit=" %",
-    because="The disagreement is as large as the answer itself. Most of what one pair says is noise, and no training removes it: that is why the loss never reaches zero.",
+    because="The disagreement is as large as the answer itself. About half of what one pair says is noise, and no training removes it: that is why the loss never reaches zero.",
 )
 
 # %% [markdown]
@@ -92,7 +96,7 @@ predict(
 #
 # $\alpha_t$ says how much of the data is in the mix, $\sigma_t$ how much of the noise. In this lesson $\alpha_t = t$ and $\sigma_t = 1 - t$: a straight line. Lesson 03 shows others.
 #
-# The same line in the letters of others, each compared with ours on 1,000 random pairs:
+# The same line in the letters of others, each as its source has it and compared with ours on 1,000 random pairs:
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 from IPython.display import Markdown, display
@@ -121,7 +125,7 @@ for c in CONVENTIONS.values():
 display(Markdown("\n".join(rows)))
 
 # %% [markdown]
-# Lipman et al. leave a little noise on the data, $\sigma_{\min}$ (here $10^{-4}$); the rest agree to rounding. SD3 and the flow models of diffusers run the other way, from data to noise, and call the *data* $x_0$. To translate, replace $t$ by $1 - t$ **and** flip the sign of the velocity. It is easy to do one and forget the other. Try it: here is the same flow in SD3's letters, translated three times.
+# Lipman et al. leave a little noise on the data, $\sigma_{\min}$ (here $10^{-4}$); the rest agree to rounding. SD3, FLUX and the flow models of diffusers have their $t = 0$ at the data, so they sample from 1 to 0 (and diffusers' network is given $1000\,t$). To translate, replace $t$ by $1 - t$ **and** flip the sign of the velocity. It is easy to do one and forget the other. Try it: here is the same flow in SD3's letters, translated three times.
 
 
 # %%
@@ -144,7 +148,7 @@ verify(
 )
 
 # %% [markdown]
-# The *energy distance* compares two clouds of points, and is zero when they are alike. Both mistakes run without an error message, and both make rubbish.
+# Each claim stands beside its *wrong twins*: the same measure on something that must fail. The *energy distance* compares two clouds of points and is zero when they are alike; this is an estimate, so it can fall slightly below. Both mistakes run without an error message, and both make rubbish.
 #
 # ## The five sentences
 #
@@ -157,7 +161,7 @@ u = lambda t, x: data.velocity(path, t, x)
 states = rk4_sampler(u, noise, steps=40, return_trajectory=True)
 floor = sampling_floor(sliced_w2, data.sample, 1500)
 verify(
-    "the end points are data: sliced W2 within three floors",
+    "the end points are as near to data as fresh data, within three floors (sliced W2)",
     sliced_w2(states[-1], real),
     at_most=3 * floor.mean,
     wrong={"noise, not moved": sliced_w2(noise, real)},
@@ -166,27 +170,27 @@ verify(
 # %% [markdown]
 # **2. The training.** *Mix one noise point with one data point, and fit the network to the velocity of that single pair.*
 #
-# $$\mathcal L_{\text{CFM}} = \mathbb E_{t,\,x_0,\,x_1} \,\| v_\theta(t, x_t) - \dot x_t \|^2$$
+# $$\mathcal L_{\text{CFM}} = \mathbb E_{t,\,x_0,\,x_1} \,\| v_\theta(t, x_t) - (x_1 - x_0) \|^2$$
 #
-# It needs no ODE solver: draw, mix, compare. That is all there is to the training loop. Even the right field has a loss, the disagreement of the pairs that you guessed above. (Lessons 02, 04.)
+# It needs no ODE solver: draw, mix, compare. That is all there is to the training loop. Even the right field has a loss: the disagreement of the pairs, averaged over all places and times. (Lessons 02, 04.)
 
 # %%
 x0, x1, t = torch.randn(100_000, 2), data.sample(100_000).float(), torch.rand(100_000)
 xt, pairs = path.sample_xt(t, x0, x1), x1 - x0
 loss = lambda v: (v - pairs).square().sum(1)
-spread = data.velocity_var(path, t, xt)
+variance = data.velocity_var(path, t, xt)
 
 verify(
-    "the right field's loss is the spread of the pairs, and not zero (difference)",
-    estimate(loss(u(t, xt)) - spread),
+    "the right field's loss is the variance of the pairs (difference)",
+    estimate(loss(u(t, xt)) - variance),
     0.0,
-    wrong={"a field of zeros": estimate(loss(0 * xt) - spread)},
+    wrong={"a field of zeros": estimate(loss(0 * xt) - variance), "no loss at all": estimate(-variance)},
 )
 
 # %% [markdown]
-# **3. The theorem.** *Single pairs have, on average, the same gradient as the field that nobody can write down.*
+# **3. The theorem.** *Single pairs have, on average, the same gradient as the true field, which training never needs.*
 #
-# Fitted to many answers, with squared error, a network settles on their mean, and the mean *is* $u_t(x)$. So $\nabla_\theta \mathcal L_{\text{CFM}} = \nabla_\theta \mathcal L_{\text{FM}}$, where FM is the loss against $u_t$ itself (Lipman et al. 2023, Theorem 2). On a batch the two differ; the difference shrinks as the batch grows. (Lesson 02.)
+# Of many answers with a squared error the mean is the best one, and the mean *is* $u_t(x)$. Call $\mathcal L_{\text{FM}}$ the loss against $u_t$ itself. The two losses differ by the variance of the pairs, which no $\theta$ changes; so $\nabla_\theta \mathcal L_{\text{CFM}} = \nabla_\theta \mathcal L_{\text{FM}}$ (Lipman et al. 2023, Theorem 2). On a batch the two differ; the difference shrinks as the batch grows. (Lesson 02.)
 
 # %%
 net = VectorFieldMLP(2, hidden=64)
@@ -222,7 +226,15 @@ predict(
 )
 
 # %%
-FlowLab(three_gaussians(), JUMP, layers=["density", "jump"], controls=["t", "until"], t=0.0, probe=[-1.2, 0.6])
+FlowLab(
+    three_gaussians(),
+    JUMP,
+    layers=["density", "jump"],
+    controls=["t", "until"],
+    t=0.0,
+    probe=[-1.2, 0.6],
+    tour=ONE_STEP,
+)
 
 # %%
 one_step, two_steps = euler_sampler(u, noise, steps=1), euler_sampler(u, noise, steps=2)
@@ -238,11 +250,17 @@ verify(
 # %% [markdown]
 # **5. The sampling.** *Start from noise and integrate from 0 to 1; accuracy is bought with calls of the network.*
 #
-# So solvers are compared at equal *calls* (NFE, number of function evaluations), not at equal steps. Change both in the picture, and read the error below it. (Lesson 05.)
+# So solvers are compared at equal *calls* (NFE, number of function evaluations), not at equal steps. Change steps and solver, and read the error below the picture. (Lesson 05.)
 
 # %%
 FlowLab(
-    three_gaussians(), STEPS, layers=["trajectories", "ticks"], controls=["steps", "solver", "ghost"], t=1.0, steps=4
+    three_gaussians(),
+    STEPS,
+    layers=["trajectories", "ticks"],
+    controls=["steps", "solver", "ghost"],
+    tour=SOLVED,
+    t=1.0,
+    steps=4,
 )
 
 # %%
@@ -259,12 +277,12 @@ verify(
 # That is all of it. And nothing here needs clumps. Draw a shape of your own, or choose one; then press play.
 
 # %%
-FlowLab(moons_mixture(), SHAPES, layers=["density", "particles"], controls=["t", "draw", "presets"], t=0.6)
+FlowLab(moons_mixture(), SHAPES, layers=["density", "particles"], controls=["t", "draw", "presets"], t=0.6, steps=32)
 
 # %% [markdown]
 # ## Against diffusion
 #
-# Diffusion begins with a recipe for adding noise and learns the *score* $\nabla \log p_t$, the direction in which the density grows fastest. Flow matching chooses the path and learns the velocity. With Gaussian noise the two are one piece of knowledge: $u_t(x) = a_t\,x + b_t\,\nabla\log p_t(x)$ for $0 < t < 1$, with numbers $a_t, b_t$ that depend on the path alone. You will often read that this fails for rectified flow; lesson 06 tries it.
+# Diffusion begins with a recipe for adding noise and learns the *score* $\nabla \log p_t$, the direction in which the density grows fastest. Flow matching chooses the path and learns the velocity. With Gaussian noise drawn independently of the data the two are one piece of knowledge: $u_t(x) = a_t\,x + b_t\,\nabla\log p_t(x)$ for $0 < t < 1$, with numbers $a_t, b_t$ that depend on the path alone. You will often read that this fails for rectified flow; lesson 06 tries it.
 #
 # ## The map
 #

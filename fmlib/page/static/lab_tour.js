@@ -8,6 +8,7 @@ export function tour(parent, stops, go) {
   const back = element("button", { type: "button", "aria-label": "back" }, root, "‹");
   const words = element("p", { "aria-live": "polite" }, root);
   const next = element("button", { type: "button", "aria-label": "next" }, root, "next ›");
+  back.hidden = next.hidden = stops.length === 1; // a caption alone
   let at = 0;
 
   function show() {

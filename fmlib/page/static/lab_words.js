@@ -37,7 +37,7 @@ const SAYS = {
   probe(scene) {
     const { count, mean, exact, spread } = pairsThrough(scene);
     return `${count} pairs pass here; their velocities average to ${numbers(mean)}, the field is ${numbers(exact)}. ` +
-      `Their spread, the loss that no training removes here: ${spread.toFixed(2)}. `;
+      `Their variance, the loss that no training removes here: ${spread.toFixed(2)}. `;
   },
 };
 export const AT_PROBE = ["jump", "stages", "quantities", "probe"];
