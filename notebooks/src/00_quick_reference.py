@@ -26,7 +26,7 @@ SHAPES = "A cloud of noise that becomes two moons, or whatever shape is drawn in
 TOUR = [
     {
         "caption": "This is one place, halfway through. Each thin line is a pair: it joins a noise point (blue) to a "
-        "data point (orange), and all of these lines pass exactly here. Drag the black dot.",
+        "data point (orange), and all of these lines pass exactly here. Drag the dot where they meet.",
         "t": 0.5, "probe": [0.5, 0.5], "layers": ["density", "probe"],
     },
     {
@@ -48,14 +48,18 @@ TOUR = [
 
 ONE_STEP = [{"caption": "The curve: where the flow carries this point. Vermilion: one straight step along the arrow at the "
              "start. Thick arrow: from the start to the end in one jump. Drag the dot, then t."}]  # fmt: skip
-SOLVED = [{"caption": "Black: the exact trajectories. Green: what the solver makes of them, with a dot at each step."}]
+SOLVED = [
+    {
+        "caption": "Thin, black or white: the exact trajectories. Green: what the solver makes of them, with a dot at each step."
+    }
+]
 
 # %%
 lab = FlowLab(three_gaussians(), CROSSING, layers=["density", "probe"], controls=["t", "mixture"], tour=TOUR)
 lab
 
 # %% [markdown]
-# *Nothing has to run first. Drag the black dot, an orange ring (the centre of a clump) or the small ring beside it (its width). You need some calculus, a little probability and a little PyTorch.* *Time:* 15 minutes to read, about 20 seconds to run.
+# *Nothing has to run first. Drag the dot where the lines meet, an orange one (the centre of a clump) or the small one beside it (its width). You need some calculus, a little probability and a little PyTorch.* *Time:* 15 minutes to read, about 20 seconds to run.
 #
 # **You will be able to** say flow matching in five sentences, name its convention before anybody asks, and find the lesson that proves each statement.
 #
@@ -222,7 +226,7 @@ predict(
     "At t = 0 every point takes its arrow and follows it in one straight step to t = 1. Where do the points land?",
     "in one heap, at the mean of the data",
     choices=["spread over the three clumps", "in one heap, at the mean of the data", "back where they began"],
-    because="At t = 0 a noise point knows nothing about its partner, so the average over all partners is the same for everybody: it points to the mean of the data. In the picture below, drag t away from 0: the vermilion dot is the single step, the black one where the flow goes.",
+    because="At t = 0 a noise point knows nothing about its partner, so the average over all partners is the same for everybody: it points to the mean of the data. In the picture below, drag t away from 0: the vermilion dot is the single step, the arrow points to where the flow goes.",
 )
 
 # %%
