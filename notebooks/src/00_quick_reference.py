@@ -59,7 +59,7 @@ lab = FlowLab(three_gaussians(), CROSSING, layers=["density", "probe"], controls
 lab
 
 # %% [markdown]
-# *Nothing has to run first. Drag the dot where the lines meet, an orange one (the centre of a clump) or the small one beside it (its width). You need some calculus, a little probability and a little PyTorch.* *Time:* 15 minutes to read, about 20 seconds to run.
+# *Nothing has to run first. Drag the dot where the lines meet, an orange one (the centre of a clump) or the small one beside it (its width). You need some calculus, a little probability and a little PyTorch.* *Time:* 20 minutes to read, about 20 seconds to run.
 #
 # **You will be able to** say flow matching in five sentences, name its convention before anybody asks, and find the lesson that proves each statement.
 #
@@ -80,15 +80,15 @@ lab
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 path, data = rectified_flow_path(), three_gaussians()
 here = torch.tensor([[0.5, 0.5]], dtype=torch.float64)
-spread = data.velocity_var(path, 0.5, here).sqrt().item() / data.velocity(path, 0.5, here).norm().item()
+variance, length = data.velocity_var(path, 0.5, here).item(), data.velocity(path, 0.5, here).norm().item()
 predict(
     "In the first picture (t = ½, the dot at 0.5, 0.5): how large is the spread of the pairs' velocities (the root of their variance), compared with the length of their average?",
-    100 * spread,
+    100 * variance**0.5 / length,
     low=0,
     high=400,
     step=5,
     unit=" %",
-    because="The disagreement is as large as the answer itself. About half of what one pair says is noise, and no training removes it: that is why the loss never reaches zero.",
+    because=f"The disagreement is as large as the answer itself: of the mean square of one pair's velocity, {100 * variance / (variance + length**2):.0f} % is disagreement. No training removes it, and that is why the loss never reaches zero.",
 )
 
 # %% [markdown]
@@ -138,7 +138,7 @@ def sd3_model(x, t):
 
 
 # %%
-noise, real = torch.randn(1500, 2), data.sample(1500)
+noise, real = torch.randn(5000, 2), data.sample(5000)
 sample = lambda model: energy_distance(midpoint_sampler(model, noise, steps=20), real)
 verify(
     "time and sign flipped: SD3's flow ends in the data (energy distance)",
@@ -163,7 +163,7 @@ verify(
 # %%
 u = lambda t, x: data.velocity(path, t, x)
 states = rk4_sampler(u, noise, steps=40, return_trajectory=True)
-floor = sampling_floor(sliced_w2, data.sample, 1500)
+floor = sampling_floor(sliced_w2, data.sample, 5000)
 verify(
     "the end points are as near to data as fresh data, within three floors (sliced W2)",
     sliced_w2(states[-1], real),
@@ -194,7 +194,7 @@ verify(
 # %% [markdown]
 # **3. The theorem.** *Single pairs have, on average, the same gradient as the true field, which training never needs.*
 #
-# Of many answers with a squared error the mean is the best one, and the mean *is* $u_t(x)$. Call $\mathcal L_{\text{FM}}$ the loss against $u_t$ itself. The two losses differ by the variance of the pairs, which no $\theta$ changes; so $\nabla_\theta \mathcal L_{\text{CFM}} = \nabla_\theta \mathcal L_{\text{FM}}$ (Lipman et al. 2023, Theorem 2). On a batch the two differ; the difference shrinks as the batch grows. (Lesson 02.)
+# Of many answers with a squared error the mean is the best one, and the mean *is* $u_t(x)$. Call $\mathcal L_{\text{FM}}$ the loss against $u_t$ itself. The two losses differ by the variance of the pairs, which no $\theta$ changes; so $\nabla_\theta \mathcal L_{\text{CFM}} = \nabla_\theta \mathcal L_{\text{FM}}$ (Lipman et al. 2023, Theorem 2). On a batch the two gradients differ; lesson 02 measures how fast that shrinks as the batch grows.
 
 # %%
 net = VectorFieldMLP(2, hidden=64)
@@ -219,7 +219,20 @@ verify(
 # %% [markdown]
 # **4. The path.** *With $x_t = (1-t)\,x_0 + t\,x_1$ each pair moves straight; the flow that they make together bends.*
 #
-# This is *rectified flow*. Only the line of one pair is straight. Try the extreme: a single step with the arrow at the start. First guess.
+# This is *rectified flow*. Only the line of one pair is straight. How much a trajectory bends: its length, compared with the distance between its ends.
+
+# %%
+bend = lambda s: (s.diff(dim=0).norm(dim=2).sum(0) / (s[-1] - s[0]).norm(dim=1)).quantile(0.99) - 1
+lines = torch.lerp(noise, real.float(), torch.linspace(0, 1, 41)[:, None, None])
+verify(
+    "one trajectory in a hundred is twice as long as the distance between its ends, or more (length / distance - 1)",
+    bend(states),
+    at_least=1.0,
+    wrong={"the lines of pairs": bend(lines)},
+)
+
+# %% [markdown]
+# Try the extreme: a single step with the arrow at the start. First guess.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 predict(
@@ -268,8 +281,9 @@ FlowLab(
 )
 
 # %%
-exact = rk4_sampler(u, noise.double(), steps=200)
-error = lambda sampler, steps: (sampler(u, noise.double(), steps=steps) - exact).norm(dim=1).median()
+few = noise[:500].double()
+exact = rk4_sampler(u, few, steps=200)
+error = lambda sampler, steps: (sampler(u, few, steps=steps) - exact).norm(dim=1).median()
 verify(
     "RK4 with 40 calls is within 0.001 of the exact end (median)",
     error(rk4_sampler, 10),

@@ -29,7 +29,7 @@ function curves(map, color, width, alpha, count, of) {
 }
 
 // All particles at t, flat.
-export function positions({ ts, states }, t, out) {
+function positions({ ts, states }, t, out) {
   const [frame, w] = locate(ts, t);
   const [a, b] = [states[frame], states[frame + 1]];
   out = out?.length === a.length ? out : new Float64Array(a.length);
