@@ -139,7 +139,7 @@ def sd3_model(x, t):
 
 # %%
 noise, real = torch.randn(5000, 2), data.sample(5000)
-sample = lambda model: energy_distance(midpoint_sampler(model, noise, steps=20), real)
+sample = lambda model: energy_distance(midpoint_sampler(model, noise[:1500], steps=20), real[:1500])
 verify(
     "time and sign flipped: SD3's flow ends in the data (energy distance)",
     sample(adapt(sd3_model, "SD3")),
