@@ -528,10 +528,11 @@ FRAMES = """(flow, { json, particles, frames }) => {
 }"""
 
 
-@pytest.mark.parametrize(("k", "particles", "limit"), [(8, 800, 10), (200, 50, 9.5)])
-def test_a_frame_is_computed_anew_in_time(tab, k, particles, limit):
-    """Density, arrows and a whole cloud or its trajectories. A tenth of the frames must be in time, as this machine may
-    do other work besides. Wrong twin: forty times the particles."""
+@pytest.mark.parametrize(("k", "particles"), [(8, 800), (200, 50)])
+def test_a_frame_is_computed_anew_in_time(tab, k, particles, limit=1000 / 60):
+    """Density, arrows and a whole cloud or its trajectories, within one picture of a 60 Hz screen. A tenth of the
+    frames must be in time, as this machine may do other work besides; how fast it really is, `make bench` measures.
+    Wrong twin: forty times the particles."""
     ask_for = lambda n, frames: ask(tab, FRAMES, {"json": as_json(mixture_2d(k)), "particles": n, "frames": frames})
     assert sorted(ask_for(particles, 150))[15] < limit < min(ask_for(40 * particles, 5))
 
