@@ -1,5 +1,6 @@
 """Solvers: their orders on an exact field, against scipy, and clear errors."""
 
+import inspect
 import math
 
 import numpy as np
@@ -25,6 +26,7 @@ from fmlib import (
     midpoint_sampler,
     rectified_flow_path,
     rk4_sampler,
+    samplers,
     sampling_floor,
     sde_sampler,
     shift_grid,
@@ -527,3 +529,24 @@ def test_the_adaptive_solver_in_half_precision_and_with_its_own_tolerance():
     assert 0 <= min(times) and max(times) <= 1
     half = dopri5_sampler(lambda t, x: -x, torch.ones(3, 2).bfloat16())
     assert half.dtype == torch.bfloat16 and half.float().mean().item() == pytest.approx(math.exp(-1), abs=2e-3)
+
+
+@pytest.mark.parametrize("public", ORDERS, ids=lambda s: s.__name__)
+def test_a_sampler_is_made_of_its_formula(public):
+    """Made anew it has the name, the signature and the numbers of the one that came with the import: each argument
+    is passed on. Wrong twin: another formula."""
+    step = getattr(samplers, f"_{public.__name__.removesuffix('_sampler')}_step")
+    made = samplers._sampler(step, inspect.signature(public).parameters["steps"].default)
+    assert (made.__name__, made.__qualname__, made.__doc__) == (public.__name__, public.__qualname__, step.__doc__)
+    assert inspect.signature(made) == inspect.signature(public)
+
+    x0 = torch.randn(5, 2, dtype=torch.float64)
+    field = lambda t, x, turn=0.5: turn * torch.stack([-x[:, 1], x[:, 0]], 1) + t[:, None]
+    backwards = lambda sampler: sampler(field, x0, 7, 1.0, 0.25, True, grid=cosine_grid, turn=2.0)
+    for call in (lambda sampler: sampler(field, x0), backwards):
+        torch.testing.assert_close(call(made), call(public), rtol=0, atol=0)
+    other = heun_sampler if public is not heun_sampler else euler_sampler
+    assert not torch.equal(made(field, x0), other(field, x0, steps=25))
+    scale = torch.ones((), dtype=torch.float64, requires_grad=True)
+    for grad in (True, False):
+        assert made(lambda t, x: scale * x, x0, grad=grad).requires_grad == grad
