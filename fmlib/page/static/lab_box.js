@@ -6,7 +6,7 @@ import { logProb } from "./flow_mixture.js";
 import { Handle } from "./lab_handles.js";
 import { polyline, strokes } from "./strokes.js";
 
-const ON_WALL = 7; // arrows
+const ARROWS_ON_WALL = 7; // arrows
 const LEAST = 0.1; // side of a box that a hand makes
 
 // The places on the walls: { x, axis, inwards } of each.
@@ -15,8 +15,8 @@ function walls(box) {
   return Array.from({ length: 2 * d }, (_, side) => side).flatMap((side) => {
     const axis = side >> 1;
     const [low, high] = box.slice(2 - 2 * axis, 4 - 2 * axis);
-    return Array.from({ length: d === 2 ? ON_WALL : 1 }, (_, i) => {
-      const along = low + ((high - low) * (i + 0.5)) / ON_WALL;
+    return Array.from({ length: d === 2 ? ARROWS_ON_WALL : 1 }, (_, i) => {
+      const along = low + ((high - low) * (i + 0.5)) / ARROWS_ON_WALL;
       const x = d === 1 ? [box[side]] : axis ? [along, box[side]] : [box[side], along];
       return { x, axis, inwards: side % 2 ? -1 : 1 };
     });

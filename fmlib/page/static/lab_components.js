@@ -3,8 +3,8 @@
 import { clamp } from "./controls.js";
 import { Handle } from "./lab_handles.js";
 
-const NARROWEST = 0.03; // of a width that a hand makes
-const MOST = 12; // components that have handles, and that a hand adds
+const SLIMMEST = 0.03; // of a width that a hand makes
+const MOST_HELD = 12; // components that have handles, and that a hand adds
 const [NEAR, SHARE] = [0.35, 1.5]; // a weight handle stands so far above its centre, and more for its share of the mass
 
 function change(lab, part) {
@@ -15,7 +15,7 @@ function change(lab, part) {
 }
 
 export function setWidth(lab, k, std) {
-  change(lab, ({ stds }) => (stds[k] = Math.max(NARROWEST, std)));
+  change(lab, ({ stds }) => (stds[k] = Math.max(SLIMMEST, std)));
 }
 
 // The weight of component k so that it has this share of the mass; the others keep their ratios.
@@ -30,7 +30,7 @@ function setShare(lab, k, share) {
 // The handles of all components: centre, width and, where the lesson asks for it, weight. None in a crowd.
 export function mixtureHandles(lab) {
   const { means } = lab.state.mixture;
-  return means.length > MOST ? [] : means.flatMap((_, k) => componentHandles(lab, k));
+  return means.length > MOST_HELD ? [] : means.flatMap((_, k) => componentHandles(lab, k));
 }
 
 function componentHandles(lab, k) {
@@ -68,7 +68,7 @@ function componentHandles(lab, k) {
 
 export function addComponent(lab) {
   const { means, stds, weights } = lab.state.mixture;
-  if (means.length >= MOST) return lab.say(`there are ${means.length} components already`);
+  if (means.length >= MOST_HELD) return lab.say(`there are ${means.length} components already`);
   const mean = weights.reduce((a, b) => a + b) / weights.length;
   lab.change({ mixture: { means: [...means, means[0].map(() => 0)], stds: [...stds, 0.4], weights: [...weights, mean] } });
   lab.handles.find((handle) => handle.node.title === `component ${means.length + 1}, centre`)?.node.focus();

@@ -10,7 +10,7 @@ import { toFragment } from "./lab_state.js";
 import { playback } from "./playback.js";
 
 const WORDS = { rectified_flow: "rectified flow", vp_cosine: "VP cosine", vp_linear: "VP linear", ve: "VE" };
-const STEPS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 50, 100];
+const STEP_COUNTS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 50, 100];
 const OWN = "this one"; // the data that the lab began with
 
 // Sliders for one number of the state: [its name, the word beside it, low, high, step].
@@ -31,8 +31,8 @@ export class Controls {
     this.lists = {};
     if (lab.has("t")) this.time(above);
     if (lab.has("steps")) {
-      this.stepSlider = slider(below, "steps", { min: 0, max: STEPS.length - 1, step: 1 });
-      this.drag(this.stepSlider.input, (place) => ({ steps: STEPS[place] }));
+      this.stepSlider = slider(below, "steps", { min: 0, max: STEP_COUNTS.length - 1, step: 1 });
+      this.drag(this.stepSlider.input, (place) => ({ steps: STEP_COUNTS[place] }));
     }
     for (const [name, word, min, max, step] of SLIDERS) {
       if (!lab.has(name)) continue;
@@ -127,7 +127,7 @@ export class Controls {
   show(state) {
     this.tSlider?.show(state.t, `t = ${state.t.toFixed(2)}`);
     const gap = (n) => Math.abs(n - state.steps);
-    const nearest = STEPS.reduce((best, n, i) => (gap(n) < gap(STEPS[best]) ? i : best), 0);
+    const nearest = STEP_COUNTS.reduce((best, n, i) => (gap(n) < gap(STEP_COUNTS[best]) ? i : best), 0);
     this.stepSlider?.show(nearest, String(state.steps), `${state.steps} steps`);
     for (const [name, control] of Object.entries(this.sliders)) control.show(state[name], state[name].toFixed(2));
     const { solver, path, add, class: condition, data } = this.lists;

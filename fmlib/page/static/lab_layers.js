@@ -124,7 +124,7 @@ function fiveQuantities(map, scene, colors) {
 }
 
 // k1 to k4 of one step from the probe, where each is evaluated; the step's end, and the flow's.
-function stages(map, scene, colors) {
+function fourStages(map, scene, colors) {
   const step = oneStep(scene);
   if (!step) return;
   step.calls.forEach(({ t, x, k }, i) => {
@@ -171,7 +171,7 @@ const ORDER = {
   box: drawBox,
   probe: needsProbe(probe), // its fan lies below the names of the others
   jump: needsProbe(jumps),
-  stages: needsProbe(stages),
+  stages: needsProbe(fourStages),
   quantities: needsProbe(fiveQuantities),
 };
 

@@ -16,16 +16,16 @@ function equal(means, std) {
   return { means, stds: means.map(() => std), weights: means.map(() => 1) };
 }
 
-const curve = (n, point, std) => equal(Array.from({ length: n }, (_, k) => point((k + 0.5) / n)), std);
+const along = (n, point, std) => equal(Array.from({ length: n }, (_, k) => point((k + 0.5) / n)), std);
 
 const moon = (s) => [Math.cos(Math.PI * s), Math.sin(Math.PI * s)];
 
 export const PRESETS = {
   "two clumps": () => equal([[-1.5, 0], [1.5, 0]], 0.4),
   "eight on a circle": () => circle(8, 2, 0.2),
-  "two moons": () => equal([...curve(24, moon).means, ...curve(24, (s) => moon(s).map((v, j) => (j ? 0.4 - v : 1 - v))).means]
+  "two moons": () => equal([...along(24, moon).means, ...along(24, (s) => moon(s).map((v, j) => (j ? 0.4 - v : 1 - v))).means]
     .map(([x, y]) => [1.5 * (x - 0.5), 1.5 * (y - 0.2)]), 0.12),
-  spiral: () => curve(60, (s) => [0.4 + 2 * s, 0].map((r, j, [radius]) => radius * (j ? Math.sin(9 * s) : Math.cos(9 * s))), 0.1),
+  spiral: () => along(60, (s) => [0.4 + 2 * s, 0].map((r, j, [radius]) => radius * (j ? Math.sin(9 * s) : Math.cos(9 * s))), 0.1),
   ring: () => circle(40, 1.8, 0.12),
   "nine points": () => equal([-1.6, 0, 1.6].flatMap((x) => [-1.6, 0, 1.6].map((y) => [x, y])), POINT),
 };

@@ -22,7 +22,7 @@ export const LAYERS = [
 const MOST_STEPS = 200;
 const MOST_LAUNCHED = 40;
 const MOST_CLASSES = 2000; // as many as there may be components
-const MOST_DRAWN = 1e5; // particles
+const MOST_PARTICLES = 1e5; // particles
 const FAR = 1e3; // coordinates beyond are a mistake
 
 function point(name, value, d) {
@@ -92,7 +92,7 @@ export function checkState(part, base) {
 export function restore(stored, { limits, counts, controls, tour }, refuse) {
   const [left, right, bottom, top] = point("limits", limits, 4);
   if (!(left < right && bottom < top)) throw new Error(`limits must be left, right, bottom, top, got ${limits}`);
-  for (const name of ["particles", "trajectories", "pairs"]) checkNumber(name, checkInt(name, counts?.[name]), 1, MOST_DRAWN);
+  for (const name of ["particles", "trajectories", "pairs"]) checkNumber(name, checkInt(name, counts?.[name]), 1, MOST_PARTICLES);
   if (counts.trajectories > counts.particles) throw new Error("trajectories must be at most particles");
   if (![controls, tour].every(Array.isArray)) throw new Error("controls and tour must be lists");
   const overTime = left > -0.5 && right < 1.5;

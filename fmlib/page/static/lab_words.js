@@ -4,7 +4,7 @@ import { CALLS } from "./flow_solvers.js";
 import { boxInWords } from "./lab_box.js";
 import { jump, oneStep, pairsThrough, quantities } from "./lab_point.js";
 
-const numbers = (v) => `(${Array.from(v, (n) => n.toFixed(2)).join(", ")})`;
+const vector = (v) => `(${Array.from(v, (n) => n.toFixed(2)).join(", ")})`;
 
 const SAYS = {
   trajectories(scene) {
@@ -18,8 +18,8 @@ const SAYS = {
   jump(scene) {
     const made = jump(scene);
     if (!made) return "";
-    return `From t = ${made.t.toFixed(2)} to ${made.until.toFixed(2)}: the flow leads to ${numbers(made.end)}, ` +
-      `one Euler step to ${numbers(made.euler)}, ${made.miss.toFixed(2)} off. `;
+    return `From t = ${made.t.toFixed(2)} to ${made.until.toFixed(2)}: the flow leads to ${vector(made.end)}, ` +
+      `one Euler step to ${vector(made.euler)}, ${made.miss.toFixed(2)} off. `;
   },
   stages(scene) {
     const step = oneStep(scene);
@@ -31,12 +31,12 @@ const SAYS = {
   },
   quantities(scene) {
     const { x0, x1, u, score, vDiff } = quantities(scene);
-    return `The guesses here: data ${numbers(x1)}, noise ${numbers(x0)}; velocity ${numbers(u)}, ` +
-      `score ${numbers(score)}, v of diffusion ${numbers(vDiff)}. `;
+    return `The guesses here: data ${vector(x1)}, noise ${vector(x0)}; velocity ${vector(u)}, ` +
+      `score ${vector(score)}, v of diffusion ${vector(vDiff)}. `;
   },
   probe(scene) {
     const { count, mean, exact, spread } = pairsThrough(scene);
-    return `${count} pairs pass here; their velocities average to ${numbers(mean)}, the field is ${numbers(exact)}. ` +
+    return `${count} pairs pass here; their velocities average to ${vector(mean)}, the field is ${vector(exact)}. ` +
       `Their variance, the loss that no training removes here: ${spread.toFixed(2)}. `;
   },
 };
