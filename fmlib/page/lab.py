@@ -30,8 +30,8 @@ LAYERS = (
 )  # fmt: skip
 IN_THE_PLANE = ("draw", "presets")
 CONTROLS = (
-    "t", "steps", "solver", "shift", "path", "noise", "condition", "guidance_scale", "added", "strength", "until",
-    "ghost", "mixture", "weights", "launch", *IN_THE_PLANE,
+    "t", "steps", "solver", "shift", "path", "noise", "correction", "condition", "guidance_scale", "added", "strength",
+    "until", "ghost", "mixture", "weights", "launch", *IN_THE_PLANE,
 )  # fmt: skip
 ADDED = ("none", "turned score", "rotation", "constant drift", "score")
 RANGES = {
@@ -46,8 +46,8 @@ RANGES = {
 STILL_WIDTH = 519  # by which the page knows it: no other picture has just this one
 STILL_DPI = 90  # it is seen only where no lab lives, and travels with every notebook
 STATE = {
-    "mixture", "t", "path", "steps", "solver", "shift", "noise", "condition", "guidance_scale", "added", "strength",
-    "probe", "until", "box", "launched", "layers", "ghost",
+    "mixture", "t", "path", "steps", "solver", "shift", "noise", "corrected", "condition", "guidance_scale", "added",
+    "strength", "probe", "until", "box", "launched", "layers", "ghost",
 }  # fmt: skip
 
 
@@ -62,20 +62,21 @@ class FlowLab(anywidget.AnyWidget):
               the density p(x | c)^s p(x)^(1 - s). At the probe: "probe", the pairs that pass there with their
               velocities; "quantities", x_1, x_0, u, score and diffusion's v; "stages", k1 to k4 of one step; "jump",
               the flow map to the time `until`.
-    controls: what can be changed: "t", "steps", "solver", "shift" (of the time grid), "path", "noise" (of the SDE),
-              "condition" and "guidance_scale", "added" and "strength" (u_t + strength times another field), "until",
-              "ghost" (the present setting stays behind as a shadow), "mixture" (drag, widen, add and remove
-              components), "weights" (a handle for each), "launch" (a click starts a trajectory); in the plane also
-              "draw" (strokes become small Gaussians) and "presets".
+    controls: what can be changed: "t", "steps", "solver", "shift" (of the time grid), "path", "noise" (of the SDE
+              dx = (u + noise g^2 / 2 score) dt + sqrt(noise) g dW, see `sde_sampler`), "correction" (a button that
+              forgets its score), "condition" and "guidance_scale", "added" and "strength" (u_t + strength times
+              another field), "until", "ghost" (the present setting stays behind as a shadow), "mixture" (drag, widen,
+              add and remove components), "weights" (a handle for each), "launch" (a click starts a trajectory); in
+              the plane also "draw" (strokes become small Gaussians) and "presets".
     tour:     stops, each a dict with a "caption" and any of the traits below.
     alt:      what the lab shows, in words.
     limits:   (left, right, bottom, top); None: around data and noise.
 
     Traits, in step with the page: they hear of a movement when it ends, and setting one moves the page. mixture, t,
-    path, steps, solver, shift, noise, guidance_scale, condition (the components of the class, [] for none), added and
-    strength, probe ([x, y] or None), until, box ([left, right, bottom, top] or None), ghost (a dict of traits that
-    another setting has, or None), launched and layers. Raises TypeError, ValueError or traitlets.TraitError that name
-    what does not fit.
+    path, steps, solver, shift, noise, corrected, guidance_scale, condition (the components of the class, [] for none),
+    added and strength, probe ([x, y] or None), until, box ([left, right, bottom, top] or None), ghost (a dict of traits
+    that another setting has, or None), launched and layers. Raises TypeError, ValueError or traitlets.TraitError that
+    name what does not fit.
     """
 
     _esm = script("lab")
@@ -91,6 +92,7 @@ class FlowLab(anywidget.AnyWidget):
     solver = traitlets.Enum(list(SOLVERS), "euler").tag(sync=True)
     shift = traitlets.CFloat(1.0).tag(sync=True)
     noise = traitlets.CFloat(0.0).tag(sync=True)
+    corrected = traitlets.Bool(True).tag(sync=True)
     condition = traitlets.List(traitlets.Int(min=0)).tag(sync=True)
     guidance_scale = traitlets.CFloat(1.0).tag(sync=True)
     added = traitlets.Enum(ADDED, "none").tag(sync=True)

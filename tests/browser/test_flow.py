@@ -226,12 +226,12 @@ def test_wrong_solvers_are_rejected(tab, runs, old, new):
         check_solvers(tab, runs, changed((old, new)))
 
 
-SDE = """(flow, { mixture, path, x0, draws, noise, steps, tStart, seed }) => {
+SDE = """(flow, { mixture, path, x0, draws, noise, corrected, steps, tStart, seed }) => {
   const way = flow.makePath(path);
   let at = 0;
   const random = draws ? { normal: () => draws[at++] } : flow.makeRandom(seed);
   const field = flow.velocityField(mixture, way);
-  const options = { noise, steps, tStart, path: way, random };
+  const options = { noise, corrected, steps, tStart, path: way, random };
   const start = Float64Array.from(x0 ?? flow.samplePrior(way, 4000, 2, random));
   return { sde: [...flow.solveSde(field, start, options).states[steps]],
     euler: [...flow.solve(field, start, { solver: "euler", steps, tStart }).states[steps]] };
@@ -255,6 +255,23 @@ def test_the_sde_is_that_of_fmlib_with_the_same_noise(tab, name, noise):
     )  # fmt: skip
     assert difference(got["sde"], want) <= TOLERANCE
     assert (got["sde"] == got["euler"]) == (noise == 0)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_without_its_correction_the_sde_is_euler_with_noise(tab, name):
+    """x + dt u + sqrt(dt) g z for each step. Wrong twin: the SDE with the score in its drift."""
+    path, mixture, steps = PATHS[name](), mixture_2d(), 6
+    x, z = torch.randn(2, 8, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    draws = torch.stack([z + 0.1 * i for i in range(steps)])
+    case = {"mixture": as_json(mixture), "path": name, "x0": x.flatten().tolist(), "draws": draws.flatten().tolist()}
+    case |= {"noise": 0.7, "steps": steps, "tStart": 0.1}
+    got, twin = (ask(tab, SDE, {**case, "corrected": corrected})["sde"] for corrected in (False, True))
+    ts = torch.linspace(0.1, 1, steps + 1, dtype=torch.float64)
+    for t, after, draw in zip(ts[:-1], ts[1:], draws, strict=True):
+        alpha, sigma, d_alpha, _, half = path.at(t)
+        g_squared = 2 * (d_alpha / alpha * sigma**2 - half)
+        x = x + (after - t) * mixture.velocity(path, t.item(), x) + (0.7 * g_squared * (after - t)).sqrt() * draw
+    assert difference(got, x) <= TOLERANCE and difference(twin, x) > 1e-3
 
 
 def test_the_sde_ends_in_the_data(tab):

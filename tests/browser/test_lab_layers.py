@@ -17,9 +17,9 @@ PATH = rectified_flow_path()
 MIXTURE = three_gaussians()
 LINE = GaussianMixture(torch.tensor([[-2.0], [1.0]], dtype=torch.float64), torch.tensor([0.3, 0.4]).double())
 STATE = {
-    "t": 0.6, "path": "rectified_flow", "steps": 8, "solver": "midpoint", "shift": 1, "noise": 0, "condition": [],
-    "guidance_scale": 1, "added": "none", "strength": 0, "probe": [0.4, -0.3], "until": 1, "box": None, "launched": [],
-    "ghost": None, "layers": [],
+    "t": 0.6, "path": "rectified_flow", "steps": 8, "solver": "midpoint", "shift": 1, "noise": 0, "corrected": True,
+    "condition": [], "guidance_scale": 1, "added": "none", "strength": 0, "probe": [0.4, -0.3], "until": 1,
+    "box": None, "launched": [], "ghost": None, "layers": [],
 }  # fmt: skip
 
 
@@ -177,6 +177,28 @@ def test_the_readout_of_a_solver_counts_its_calls(page):
         assert said[0] == calls
         errors[solver, steps] = said[-1]
     assert errors["euler", 50] < errors["euler", 8] / 3 and errors["midpoint", 4] < errors["euler", 8]
+
+
+def test_a_forgotten_correction_spreads_too_far(page):
+    """With it the particles spread as the data do. Each layer has a line of its own."""
+    state = {"noise": 1.0, "steps": 100, "particles": 2000}
+    show(page, layers=["trajectories", "particles"], controls=["noise", "correction"], **state)
+    w, m = MIXTURE.weights, MIXTURE.means
+    data = w @ ((m - w @ m).square().sum(1) + 2 * MIXTURE.stds.square())
+    button = page.get_by_role("button", name="forget the correction")
+    assert button.get_attribute("aria-pressed") == "false"
+    calls, spread = words(page).split("\n")
+    made, exact = numbers(spread.split(" by ", 1)[1])[0], numbers(spread)[-1]
+    assert numbers(calls)[0] == 100 and exact == pytest.approx(data.sqrt().item(), abs=0.006)
+    assert made == pytest.approx(exact, rel=0.05)
+    button.click()
+    assert value(page, "corrected") is False and button.get_attribute("aria-pressed") == "true"
+    off = words(page).split("\n")[1]
+    assert "without its correction" in off and numbers(off.split(" by ", 1)[1])[0] > 1.15 * exact
+    page.get_by_role("button", name="undo").click()
+    assert value(page, "corrected") is True and words(page).split("\n")[1] == spread
+    page.evaluate("model.tell('noise', 0)")
+    assert "correction" not in words(page) and page.errors == []
 
 
 # --- what is drawn

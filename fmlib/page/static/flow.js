@@ -14,7 +14,7 @@
 //   gridDensity, gridField   (mixture, path, t, xs, ys, out)    gridPoints(xs, ys, out)    cellCentres(low, high, n)
 //   solve(field, x0, { solver, steps, tStart, tEnd, grid, path, out }) -> { ts, states }    grid: shiftGrid(shift)
 //   stages(field, x, t, next, { solver, path }) -> { calls: [{ t, x, k }], end }: one step laid open
-//   solveSde(field, x0, { noise, steps, tStart, tEnd, path, random, out }) -> { ts, states }
+//   solveSde(field, x0, { noise, corrected, steps, tStart, tEnd, path, random, out }) -> { ts, states }
 //   guided({ conditional, unconditional }, scale) -> field
 //   withAdded(field, name, strength, mixture, path) -> field
 //   massInBox, massRate   (mixture, path, t, box)    fluxIntoBox(mixture, path, field, t, box)

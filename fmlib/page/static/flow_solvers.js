@@ -61,8 +61,9 @@ const STEPS = {
 
   // Euler-Maruyama for dx = [v + (noise g^2 / 2) score] dt + sqrt(noise) g dW, g^2 = 2 (alpha' sigma^2 / alpha - sigma
   // sigma'): the densities are those of the ODE for any noise. With the score taken from v, the correction of the drift
-  // is noise (v - alpha' x / alpha). Where alpha = 0 g is infinite: that step is taken without noise.
-  sde(v, t, next, x, y, [k1], { path, noise, random }) {
+  // is noise (v - alpha' x / alpha); corrected = false leaves it out, and the densities are others. Where alpha = 0 g is
+  // infinite: that step is taken without noise.
+  sde(v, t, next, x, y, [k1], { path, noise, corrected, random }) {
     const dt = next - t;
     const alpha = path.alpha(t);
     const amount = alpha > 0 ? noise : 0;
@@ -71,7 +72,7 @@ const STEPS = {
     const spread = Math.sqrt(Math.max(amount * gSquared * dt, 0));
     v(t, x, k1);
     for (let i = 0; i < y.length; i++) {
-      const drift = k1[i] + amount * (k1[i] - rate * x[i]);
+      const drift = corrected ? k1[i] + amount * (k1[i] - rate * x[i]) : k1[i];
       y[i] = x[i] + dt * drift + (spread ? spread * random.normal() : 0);
     }
   },
@@ -141,12 +142,14 @@ export function solve(field, x0, options = {}) {
   return finished(solving(field, x0, { ...options, noise: undefined }));
 }
 
-// The same for the SDE of `path`. noise: 0 is Euler, 1 the path's own SDE; random: from makeRandom. Only forward.
-export function solveSde(field, x0, { noise = 1, steps = 250, tStart = 0, tEnd = 1, grid, path, random, out } = {}) {
+// The same for the SDE of `path`. noise: 0 is Euler, 1 the path's own SDE; corrected: whether the drift makes up for the
+// noise; random: from makeRandom. Only forward.
+export function solveSde(field, x0, options = {}) {
+  const { noise = 1, corrected = true, steps = 250, tStart = 0, tEnd = 1, path, random } = options;
   checkNumber("noise", noise, 0);
   if (!path || !random) throw new Error(`path and random must be given for an SDE, got no ${path ? "random" : "path"}`);
   if (tStart > tEnd) throw new Error(`tStart must be below tEnd for an SDE, got ${tStart} and ${tEnd}`);
-  return finished(solving(field, x0, { solver: "sde", noise, steps, tStart, tEnd, grid, path, random, out }));
+  return finished(solving(field, x0, { ...options, solver: "sde", noise, corrected, steps, tStart, tEnd }));
 }
 
 // One step of `solver` from x at t to `next`, laid open: { calls, end }. calls: the evaluations of the field in their

@@ -29,6 +29,7 @@ class Lab {
     this.scene = new Scene(this.meta.limits, this.meta.counts);
     this.box = element("div", { class: "fm-scene" }, this.root);
     this.view = new View(this.meta.limits, this.box, this.meta.alt);
+    this.view.canvas.tabIndex = -1; // it has no keys of its own
     this.map = this.state.mixture.means[0].length === 2 ? new Plane(this.view) : new Line(this.view);
     this.box.style.setProperty("--fm-aspect", this.view.canvas.style.aspectRatio);
     this.handles = [];

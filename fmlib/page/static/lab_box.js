@@ -52,9 +52,9 @@ export function boxInWords(scene) {
   const [mass, rate] = [massInBox, massRate].map((f) => f(mixture, scene.path, t, box));
   const flux = fluxIntoBox(mixture, scene.path, scene.field, t, box);
   const signed = (v) => (v < 0 ? "" : "+") + v.toFixed(3);
-  const verdict = Math.abs(rate - flux) > 0.005 ? "They differ: this field does not make this density. " : "";
+  const verdict = Math.abs(rate - flux) > 0.005 ? " They differ: this field does not make this density." : "";
   return `The box holds ${(100 * mass).toFixed(1)} % of the mass. It gains ${signed(rate)} per unit of time; ` +
-    `through the walls flows ${signed(flux)}. ${verdict}`;
+    `through the walls flows ${signed(flux)}.${verdict}`;
 }
 
 // The middle moves the box, its upper right corner makes it larger or smaller.

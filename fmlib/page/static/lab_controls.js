@@ -22,6 +22,9 @@ const SLIDERS = [
   ["until", "jump to", 0, 1, 0.01],
 ];
 
+// Buttons that stay pressed: [its control, its name in the state, the value when pressed, its words].
+const TOGGLES = [["correction", "corrected", false, "forget the correction"]];
+
 export class Controls {
   constructor(lab) {
     this.lab = lab;
@@ -83,6 +86,12 @@ export class Controls {
     };
     if (lab.has("mixture")) button("add a component", () => addComponent(lab));
     if (lab.has("draw")) this.draw = drawing(lab, button("draw"));
+    this.toggles = [];
+    for (const [control, name, pressed, words] of TOGGLES) {
+      if (!lab.has(control)) continue;
+      const node = button(words, () => lab.change({ [name]: !lab.state[name] }));
+      this.toggles.push((state) => node.setAttribute("aria-pressed", state[name] === pressed));
+    }
     if (lab.has("launch")) button("clear trajectories", () => lab.change({ launched: [] }));
     if (lab.has("ghost")) {
       this.ghost = button("", () => {
@@ -130,6 +139,7 @@ export class Controls {
     const nearest = STEP_COUNTS.reduce((best, n, i) => (gap(n) < gap(STEP_COUNTS[best]) ? i : best), 0);
     this.stepSlider?.show(nearest, String(state.steps), `${state.steps} steps`);
     for (const [name, control] of Object.entries(this.sliders)) control.show(state[name], state[name].toFixed(2));
+    for (const show of this.toggles) show(state);
     const { solver, path, add, class: condition, data } = this.lists;
     if (solver) solver.value = state.solver;
     if (path) path.value = state.path;

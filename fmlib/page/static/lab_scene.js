@@ -20,6 +20,19 @@ function classOf({ means, stds, weights }, condition) {
   return { means: of(means), stds: of(stds), weights: of(weights) };
 }
 
+// n points, flat, as a mixture of components without a width.
+function pointsAsMixture(flat, d) {
+  const n = flat.length / d;
+  const means = Array.from({ length: n }, (_, i) => Array.from(flat.subarray(d * i, d * (i + 1))));
+  return { means, stds: Array(n).fill(0), weights: Array(n).fill(1 / n) };
+}
+
+function spreadOf({ means, stds, weights }) {
+  const average = (f) => weights.reduce((sum, w, k) => sum + w * f(means[k], stds[k]), 0);
+  const centre = means[0].map((_, j) => average((mean) => mean[j]));
+  return Math.sqrt(average((mean, std) => mean.reduce((sum, v, j) => sum + (v - centre[j]) ** 2 + std ** 2, 0)));
+}
+
 export class Scene {
   // limits: [left, right, bottom, top]. counts: { particles, trajectories, pairs } that are drawn.
   constructor(limits, counts) {
@@ -104,13 +117,13 @@ export class Scene {
 
   // The particles' trajectories, by the solver of the state; with noise by the SDE.
   cloud(n = this.counts.particles) {
-    const { solver, steps, noise, shift } = this.state;
-    if (!this.stale("cloud", this.field, solver, steps, noise, shift, n)) return this.memory.cloud;
+    const { solver, steps, noise, corrected, shift } = this.state;
+    if (!this.stale("cloud", this.field, solver, steps, noise, corrected, shift, n)) return this.memory.cloud;
     const grid = shift === 1 ? undefined : shiftGrid(shift);
     const options = { solver, steps, grid, path: this.path, out: this.memory.cloud };
     const random = makeRandom(2);
     this.memory.cloud = noise
-      ? solveSde(this.field, this.noise(n), { ...options, noise, random })
+      ? solveSde(this.field, this.noise(n), { ...options, noise, corrected, random })
       : solve(this.field, this.noise(n), options);
     return this.memory.cloud;
   }
@@ -128,6 +141,12 @@ export class Scene {
     const gap = (i) => exact[i] - made[i];
     const off = Float64Array.from({ length: exact.length / d }, (_, i) => Math.hypot(gap(d * i), d === 2 ? gap(2 * i + 1) : 0));
     return off.sort()[off.length >> 1];
+  }
+
+  // The root mean square distance from their centre of the particles at their end, and of the data.
+  spreads() {
+    const { states } = this.cloud();
+    return [pointsAsMixture(states[states.length - 1], this.d), this.state.mixture].map(spreadOf);
   }
 
   // Through a point at a time, backwards to the noise and forwards to the data: [trajectory, trajectory].

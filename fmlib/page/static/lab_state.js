@@ -8,7 +8,7 @@ import { SOLVER_NAMES } from "./flow_solvers.js";
 // All but the mixture. The names are those of the traits in Python.
 export const START = {
   t: 0.5, path: "rectified_flow", // what is shown when
-  steps: 8, solver: "euler", shift: 1, noise: 0, // how it is solved
+  steps: 8, solver: "euler", shift: 1, noise: 0, corrected: true, // how it is solved
   condition: [], guidance_scale: 1, added: "none", strength: 0, // what is added to the field
   probe: null, until: 1, box: null, launched: [], // what was put into the picture
   ghost: null, // another setting to compare with: a part of a state
@@ -64,6 +64,7 @@ export function checkState(part, base) {
   if (before !== d) throw new Error(`mixture must stay in ${before} dimensions, got ${d}`);
   checkInt("steps", state.steps), checkNumber("steps", state.steps, 1, MOST_STEPS);
   const number = (name, low, high) => checkNumber(name, state[name], low, high);
+  const yesOrNo = (name) => checkChoice(name, state[name], [true, false]);
   const checked = {
     mixture,
     t: number("t", 0, 1),
@@ -72,6 +73,7 @@ export function checkState(part, base) {
     solver: checkChoice("solver", state.solver, SOLVER_NAMES),
     shift: number("shift", 0.1, 10),
     noise: number("noise", 0, 10),
+    corrected: yesOrNo("corrected"),
     condition: list("condition", state.condition, MOST_CLASSES, (k) => checkInt("condition", k, 0)).filter((k) => k < count),
     guidance_scale: number("guidance_scale", -10, 20),
     added: checkChoice("added", state.added, ADDED_NAMES),

@@ -10,16 +10,22 @@ const SAYS = {
   trajectories(scene) {
     const { steps, solver, noise } = scene.state;
     const calls = steps * CALLS[noise ? "sde" : solver];
-    if (noise) return `${calls} evaluations of the field, and noise: each particle ends elsewhere on purpose. `;
+    if (noise) return `${calls} evaluations of the field, and noise: each particle ends elsewhere on purpose.`;
     return `${calls} evaluations of the field: half of ${scene.counts.trajectories} trajectories end within ` +
-      `${scene.endError().toFixed(3)} of their exact ends. `;
+      `${scene.endError().toFixed(3)} of their exact ends.`;
+  },
+  particles(scene) {
+    if (!scene.state.noise) return "";
+    const [made, data] = scene.spreads();
+    return `With noise ${scene.state.corrected ? "and its correction" : "but without its correction"} the particles spread ` +
+      `by ${made.toFixed(2)} about their centre at t = 1, the data by ${data.toFixed(2)}.`;
   },
   box: boxInWords,
   jump(scene) {
     const made = jump(scene);
     if (!made) return "";
     return `From t = ${made.t.toFixed(2)} to ${made.until.toFixed(2)}: the flow leads to ${vector(made.end)}, ` +
-      `one Euler step to ${vector(made.euler)}, ${made.miss.toFixed(2)} off. `;
+      `one Euler step to ${vector(made.euler)}, ${made.miss.toFixed(2)} off.`;
   },
   stages(scene) {
     const step = oneStep(scene);
@@ -27,17 +33,17 @@ const SAYS = {
     const miss = Math.hypot(...step.end.map((v, j) => v - step.exact[j]));
     const often = `${step.calls.length} time${step.calls.length === 1 ? "" : "s"}`;
     return `One ${scene.state.solver} step of ${step.dt.toFixed(2)} asks the field ${often} ` +
-      `and ends ${miss.toPrecision(2)} from the flow. `;
+      `and ends ${miss.toPrecision(2)} from the flow.`;
   },
   quantities(scene) {
     const { x0, x1, u, score, vDiff } = quantities(scene);
     return `The guesses here: data ${vector(x1)}, noise ${vector(x0)}; velocity ${vector(u)}, ` +
-      `score ${vector(score)}, v of diffusion ${vector(vDiff)}. `;
+      `score ${vector(score)}, v of diffusion ${vector(vDiff)}.`;
   },
   probe(scene) {
     const { count, mean, exact, spread } = pairsThrough(scene);
     return `${count} pairs pass here; their velocities average to ${vector(mean)}, the field is ${vector(exact)}. ` +
-      `Their variance, the loss that no training removes here: ${spread.toFixed(2)}. `;
+      `Their variance, the loss that no training removes here: ${spread.toFixed(2)}.`;
   },
 };
 export const AT_PROBE = ["jump", "stages", "quantities", "probe"];
@@ -45,5 +51,5 @@ export const AT_PROBE = ["jump", "stages", "quantities", "probe"];
 export function inWords(scene) {
   const { layers, probe } = scene.state;
   const said = (name) => layers.includes(name) && (probe || !AT_PROBE.includes(name));
-  return Object.keys(SAYS).filter(said).map((name) => SAYS[name](scene)).join("").trim();
+  return Object.keys(SAYS).filter(said).map((name) => SAYS[name](scene)).filter(Boolean).join("\n"); // a line each
 }

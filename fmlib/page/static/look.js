@@ -43,5 +43,5 @@ export const CSS = `
 .fm-question { margin: 4px 0; font-size: 15px; max-width: 640px; } .fm-told { min-height: 1.4em; margin-top: 6px; max-width: 640px; }
 .fm-choices label { display: block; padding: 3px 0; } .fm-choices .fm-right { font-weight: 600; }
 .fm-refused:empty { display: none; } .fm-refused { border-left: 4px solid #D55E00; padding-left: 8px; margin: 6px 0; }
-.fm-readout { min-height: 1.4em; margin-top: 6px; font-variant-numeric: tabular-nums; }
+.fm-readout { min-height: 1.4em; margin-top: 6px; white-space: pre-line; font-variant-numeric: tabular-nums; }
 `;
