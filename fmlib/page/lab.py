@@ -30,8 +30,8 @@ LAYERS = (
 )  # fmt: skip
 IN_THE_PLANE = ("draw", "presets")
 CONTROLS = (
-    "t", "steps", "solver", "shift", "path", "noise", "correction", "condition", "guidance_scale", "added", "strength",
-    "until", "ghost", "mixture", "weights", "launch", *IN_THE_PLANE,
+    "t", "points", "steps", "solver", "shift", "path", "noise", "correction", "condition", "guidance_scale", "added",
+    "strength", "until", "ghost", "mixture", "weights", "launch", *IN_THE_PLANE,
 )  # fmt: skip
 ADDED = ("none", "turned score", "rotation", "constant drift", "score")
 RANGES = {
@@ -42,12 +42,13 @@ RANGES = {
     "strength": (-10, 10),
     "until": (0, 1),
 }
+COUNTS = {"steps": (1, 200), "points": (0, 1000)}
 
 STILL_WIDTH = 519  # by which the page knows it: no other picture has just this one
 STILL_DPI = 90  # it is seen only where no lab lives, and travels with every notebook
 STATE = {
-    "mixture", "t", "path", "steps", "solver", "shift", "noise", "corrected", "condition", "guidance_scale", "added",
-    "strength", "probe", "until", "box", "launched", "layers", "ghost",
+    "mixture", "points", "t", "path", "steps", "solver", "shift", "noise", "corrected", "condition", "guidance_scale",
+    "added", "strength", "probe", "until", "box", "launched", "layers", "ghost",
 }  # fmt: skip
 
 
@@ -62,21 +63,23 @@ class FlowLab(anywidget.AnyWidget):
               the density p(x | c)^s p(x)^(1 - s). At the probe: "probe", the pairs that pass there with their
               velocities; "quantities", x_1, x_0, u, score and diffusion's v; "stages", k1 to k4 of one step; "jump",
               the flow map to the time `until`.
-    controls: what can be changed: "t", "steps", "solver", "shift" (of the time grid), "path", "noise" (of the SDE
-              dx = (u + noise g^2 / 2 score) dt + sqrt(noise) g dW, see `sde_sampler`), "correction" (a button that
-              forgets its score), "condition" and "guidance_scale", "added" and "strength" (u_t + strength times
-              another field), "until", "ghost" (the present setting stays behind as a shadow), "mixture" (drag, widen,
-              add and remove components), "weights" (a handle for each), "launch" (a click starts a trajectory); in
-              the plane also "draw" (strokes become small Gaussians) and "presets".
+    controls: what can be changed: "t", "points" (the mixture itself or so many points drawn from it), "steps",
+              "solver", "shift" (of the time grid), "path", "noise" (of the SDE dx = (u + noise g^2 / 2 score) dt +
+              sqrt(noise) g dW, see `sde_sampler`), "correction" (a button that forgets its score), "condition" and
+              "guidance_scale", "added" and "strength" (u_t + strength times another field), "until", "ghost" (the
+              present setting stays behind as a shadow), "mixture" (drag, widen, add and remove components), "weights"
+              (a handle for each), "launch" (a click starts a trajectory); in the plane also "draw" (strokes become
+              small Gaussians) and "presets".
     tour:     stops, each a dict with a "caption" and any of the traits below.
     alt:      what the lab shows, in words.
     limits:   (left, right, bottom, top); None: around data and noise.
 
-    Traits, in step with the page: they hear of a movement when it ends, and setting one moves the page. mixture, t,
-    path, steps, solver, shift, noise, corrected, guidance_scale, condition (the components of the class, [] for none),
-    added and strength, probe ([x, y] or None), until, box ([left, right, bottom, top] or None), ghost (a dict of traits
-    that another setting has, or None), launched and layers. Raises TypeError, ValueError or traitlets.TraitError that
-    name what does not fit.
+    Traits, in step with the page: they hear of a movement when it ends, and setting one moves the page. mixture;
+    points, 0 for the mixture itself, or the number of points, drawn once in the page, that are the data in its place
+    (all classes together: `condition` rests); t, path, steps, solver, shift, noise, corrected, guidance_scale,
+    condition (the components of the class, [] for none), added and strength, probe ([x, y] or None), until, box
+    ([left, right, bottom, top] or None), ghost (a dict of traits that another setting has, or None), launched and
+    layers. Raises TypeError, ValueError or traitlets.TraitError that name what does not fit.
     """
 
     _esm = script("lab")
@@ -86,6 +89,7 @@ class FlowLab(anywidget.AnyWidget):
         to_json=lambda value, _: as_json(value),
         from_json=lambda value, _: mixture_from_json(value),
     )
+    points = traitlets.Int(0).tag(sync=True)
     t = traitlets.CFloat(0.5).tag(sync=True)
     path = traitlets.Enum(list(PATHS), "rectified_flow").tag(sync=True)
     steps = traitlets.Int(8).tag(sync=True)
@@ -157,10 +161,11 @@ class FlowLab(anywidget.AnyWidget):
     def _check_range(self, proposal):
         return check_number(name := proposal["trait"].name, proposal["value"], *RANGES[name])
 
-    @traitlets.validate("steps")
-    def _check_steps(self, proposal):
-        if not 1 <= proposal["value"] <= 200:
-            raise traitlets.TraitError(f"steps must be a whole number from 1 to 200, got {proposal['value']}")
+    @traitlets.validate(*COUNTS)
+    def _check_count(self, proposal):
+        low, high = COUNTS[name := proposal["trait"].name]
+        if not low <= proposal["value"] <= high:
+            raise traitlets.TraitError(f"{name} must be a whole number from {low} to {high}, got {proposal['value']}")
         return proposal["value"]
 
     @traitlets.validate("probe")

@@ -17,9 +17,9 @@ PATH = rectified_flow_path()
 MIXTURE = three_gaussians()
 LINE = GaussianMixture(torch.tensor([[-2.0], [1.0]], dtype=torch.float64), torch.tensor([0.3, 0.4]).double())
 STATE = {
-    "t": 0.6, "path": "rectified_flow", "steps": 8, "solver": "midpoint", "shift": 1, "noise": 0, "corrected": True,
-    "condition": [], "guidance_scale": 1, "added": "none", "strength": 0, "probe": [0.4, -0.3], "until": 1,
-    "box": None, "launched": [], "ghost": None, "layers": [],
+    "points": 0, "t": 0.6, "path": "rectified_flow", "steps": 8, "solver": "midpoint", "shift": 1, "noise": 0,
+    "corrected": True, "condition": [], "guidance_scale": 1, "added": "none", "strength": 0, "probe": [0.4, -0.3],
+    "until": 1, "box": None, "launched": [], "ghost": None, "layers": [],
 }  # fmt: skip
 
 
@@ -102,6 +102,41 @@ def test_the_error_at_the_end_is_the_median(tab):
     error, exact, made = scene(tab, body, solver="euler")
     off = (double(exact).reshape(-1, 2) - double(made).reshape(-1, 2)[:20]).norm(dim=1)
     assert error == pytest.approx(off.sort().values[10].item(), rel=1e-9) and error > 0.01
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_points_are_drawn_once_from_the_mixture(tab, d):
+    """More points begin with the same ones; the field and the density are theirs. Wrong twin: the mixture's own."""
+    mixture = LINE if d == 1 else MIXTURE
+    body = """(scene) => { const { points, field, d } = scene, x = Float64Array.of(0.3, -0.4);
+      const density = scene.density(0.6, x, d === 2 ? x : null);
+      return [[...points], [...field(0.6, x, new Float64Array(2))], [...density]]; }"""
+    run = lambda n: [double(part) for part in scene(tab, body, points=n, mixture=as_json(mixture), probe=None)]
+    few, many = run(5)[0], run(1000)[0]
+    assert torch.equal(many[: len(few)], few) and len(many) == 1000 * d
+    many = many.reshape(1000, d)
+    assert (many.mean(0) - mixture.sample(100_000).double().mean(0)).norm() < 5 * 2 / 1000**0.5
+    points, u, p = run(20)
+    finite = GaussianMixture(points.reshape(-1, d), torch.full((20,), 1e-6).double())
+    x = double([[0.3, -0.4]]) if d == 2 else double([[0.3], [-0.4]])
+    grid = x if d == 1 else torch.cartesian_prod(x[0], x[0]).flip(1)
+    field = lambda of: of.velocity(PATH, 0.6, x).flatten()
+    density = lambda of: of.log_prob(PATH, 0.6, grid).exp()
+    assert torch.allclose(u, field(finite), atol=1e-6) and not torch.allclose(u, field(mixture).double(), atol=1e-2)
+    # the picture's points are as wide as one of its cells
+    assert torch.allclose(p, density(finite), rtol=0.1, atol=2e-3)
+    assert not torch.allclose(p, density(mixture).double(), rtol=0.1, atol=2e-3)
+
+
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "heun", "rk4", "ddim"])
+@pytest.mark.parametrize("name", ["rectified_flow", "vp_cosine", "vp_linear", "ve"])
+def test_every_solver_ends_in_the_points(tab, solver, name):
+    """Also those that ask the field at the end, where points have none. Wrong twin: new samples of the mixture."""
+    body = "(scene) => [scene.nearPoints(), scene.endError(), [...scene.points], [...scene.cloud().states.at(-1)]]"
+    near, error, points, ends = scene(tab, body, points=10, solver=solver, steps=100, path=name)
+    apart = torch.cdist(double(ends).reshape(-1, 2), double(points).reshape(-1, 2)).min(1).values
+    assert near[0] == pytest.approx((apart < 0.05).double().mean().item(), abs=1e-9)
+    assert near[0] > 0.95 and near[1] < 0.2 and error < 0.05
 
 
 # --- what is said
@@ -199,6 +234,28 @@ def test_a_forgotten_correction_spreads_too_far(page):
     assert value(page, "corrected") is True and words(page).split("\n")[1] == spread
     page.evaluate("model.tell('noise', 0)")
     assert "correction" not in words(page) and page.errors == []
+
+
+def test_the_points_are_on_a_slider_and_said(page):
+    show(page, layers=["density", "particles"], controls=["t", "points"], t=1.0, steps=16, solver="midpoint")
+    whole, slider = picture(page), page.get_by_role("slider", name="training points")
+    assert slider.get_attribute("aria-valuetext") == "the distribution" and words(page) == ""
+    slider.fill("3")
+    said = words(page)
+    count, made, near, fresh = numbers(said.replace(".", " ", 0))
+    assert value(page, "points") == count == 3 and slider.get_attribute("aria-valuetext") == "3 training points"
+    assert near == 0.05 and made > 95 > 20 > fresh
+    few = picture(page)
+    slider.fill("11")
+    count, _, _, fresh_of_many = numbers(words(page))
+    assert count == 1000 and fresh_of_many > 50 and len({whole, few, picture(page)}) == 3
+    page.get_by_role("button", name="undo").click()
+    page.get_by_role("button", name="undo").click()
+    assert value(page, "points") == 0 and picture(page) == whole
+    page.evaluate("model.tell('points', 1001)")
+    assert "points must be a finite number from 0 to 1000, got 1001" in page.locator(".fm-refused").inner_text()
+    page.evaluate("model.tell('points', 1.5)")
+    assert "points must be a whole number" in page.locator(".fm-refused").inner_text() and page.errors == []
 
 
 # --- what is drawn

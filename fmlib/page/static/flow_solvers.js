@@ -99,11 +99,11 @@ function emptyTrajectory(size, steps) {
 // `solve` in pieces for `inSlices`: an iterator that stops after every step of every group of points and gives the
 // trajectory at its end. group: how many numbers of x go together, even, so that no point is torn.
 export const solving = function* (field, x0, options = {}) {
-  const { solver = "midpoint", steps = 50, tStart = 0, tEnd = 1, grid, path, out, group = Infinity } = options;
+  const { solver = "midpoint", steps = 50, tStart = 0, tEnd = 1, grid, path, out, group = Infinity, landing } = options;
   checkChoice("solver", solver, options.noise === undefined ? SOLVER_NAMES : ["sde"]);
   checkInt("steps", steps), checkNumber("tStart", tStart, 0, 1), checkNumber("tEnd", tEnd, 0, 1);
   if (tStart === tEnd) throw new Error(`tStart and tEnd must differ, got ${tStart} for both`);
-  if (solver === "ddim" && !path) throw new Error("path must be given for ddim, got none");
+  if ((solver === "ddim" || landing) && !path) throw new Error("path must be given for ddim, got none");
   if (group !== Infinity && checkInt("group", group) % 2) throw new Error(`group must be even, got ${group}`);
   const size = x0.length;
   const fits = out && out.ts.length === steps + 1 && out.states[0].length === size;
@@ -121,7 +121,8 @@ export const solving = function* (field, x0, options = {}) {
     const part = (state) => state.subarray(from, to);
     const k = scratch.map((array) => array.subarray(0, to - from));
     for (let i = 0; i < steps; i++) {
-      STEPS[solver](field, ts[i], ts[i + 1], part(states[i]), part(states[i + 1]), k, options);
+      const last = landing && ts[i + 1] === 1;
+      STEPS[last ? "ddim" : solver](field, ts[i], ts[i + 1], part(states[i]), part(states[i + 1]), k, options);
       yield;
     }
   }
@@ -137,7 +138,9 @@ function finished(iterator) {
 // The trajectory of all points of x0 from tStart to tEnd (backwards if tStart > tEnd) in equal steps, or in those of
 // `grid`, an increasing function from [0, 1] onto itself.
 // solver: "euler", "midpoint", "heun", "rk4", or "ddim", which needs `path`. out: an earlier trajectory of the same
-// size, to be written over. Heun and RK4 ask the field at tEnd itself; end them before t = 1 where the data are points.
+// size, to be written over. Heun and RK4 ask the field at tEnd itself, and where the data are points it has no limit at
+// t = 1: with `landing` the step that ends there is one of DDIM, which needs `path`, as the last step of Karras et al.
+// 2022 (arXiv 2206.00364, algorithm 1) is one of Euler.
 export function solve(field, x0, options = {}) {
   return finished(solving(field, x0, { ...options, noise: undefined }));
 }

@@ -25,14 +25,14 @@ function walls(box) {
 
 export function drawBox(map, scene, colors) {
   const { view } = map;
-  const { t, box, mixture } = scene.state;
+  const { t, box } = scene.state;
   if (!box) return;
   const [[left, bottom], [right, top]] = map.cornersOfBox(scene.state);
   strokes(view, colors.ink, 2.5, 1, (c) => polyline(view, c, [left, bottom, right, bottom, right, top, left, top, left, bottom]));
   const places = walls(box);
   const points = Float64Array.from(places.flatMap(({ x }) => x));
   const u = scene.field(t, points, new Float64Array(points.length));
-  const density = logProb(mixture, scene.path, t, points);
+  const density = logProb(scene.data, scene.path, t, points);
   const flux = places.map(({ axis }, i) => Math.exp(density[i]) * u[scene.d * i + axis]);
   const most = Math.max(...flux.map(Math.abs), 1e-12);
   strokes(view, colors.ink, 2, 1, (c) => {
@@ -47,10 +47,11 @@ export function drawBox(map, scene, colors) {
 }
 
 export function boxInWords(scene) {
-  const { mixture, t, box } = scene.state;
+  const { t, box } = scene.state;
+  const { data } = scene;
   if (!box) return "";
-  const [mass, rate] = [massInBox, massRate].map((f) => f(mixture, scene.path, t, box));
-  const flux = fluxIntoBox(mixture, scene.path, scene.field, t, box);
+  const [mass, rate] = [massInBox, massRate].map((f) => f(data, scene.path, t, box));
+  const flux = fluxIntoBox(data, scene.path, scene.field, t, box);
   const signed = (v) => (v < 0 ? "" : "+") + v.toFixed(3);
   const verdict = Math.abs(rate - flux) > 0.005 ? " They differ: this field does not make this density." : "";
   return `The box holds ${(100 * mass).toFixed(1)} % of the mass. It gains ${signed(rate)} per unit of time; ` +

@@ -10,8 +10,13 @@ import { toFragment } from "./lab_state.js";
 import { playback } from "./playback.js";
 
 const WORDS = { rectified_flow: "rectified flow", vp_cosine: "VP cosine", vp_linear: "VP linear", ve: "VE" };
-const STEP_COUNTS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 50, 100];
 const OWN = "this one"; // the data that the lab began with
+
+// Sliders over a few counts: [the name in the state, the word beside it, the counts, the word for 0].
+const LISTED = [
+  ["points", "training points", [0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000], "the distribution"],
+  ["steps", "steps", [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 50, 100]],
+];
 
 // Sliders for one number of the state: [its name, the word beside it, low, high, step].
 const SLIDERS = [
@@ -33,9 +38,15 @@ export class Controls {
     this.sliders = {};
     this.lists = {};
     if (lab.has("t")) this.time(above);
-    if (lab.has("steps")) {
-      this.stepSlider = slider(below, "steps", { min: 0, max: STEP_COUNTS.length - 1, step: 1 });
-      this.drag(this.stepSlider.input, (place) => ({ steps: STEP_COUNTS[place] }));
+    this.shows = []; // functions of the state
+    for (const [name, word, counts, none] of LISTED) {
+      if (!lab.has(name)) continue;
+      const { input, show } = slider(below, word, { min: 0, max: counts.length - 1, step: 1 });
+      this.drag(input, (place) => ({ [name]: counts[place] }));
+      this.shows.push(({ [name]: value }) => {
+        const gaps = counts.map((count) => Math.abs(count - value));
+        show(gaps.indexOf(Math.min(...gaps)), value ? String(value) : none, value ? `${value} ${word}` : none);
+      });
     }
     for (const [name, word, min, max, step] of SLIDERS) {
       if (!lab.has(name)) continue;
@@ -86,11 +97,10 @@ export class Controls {
     };
     if (lab.has("mixture")) button("add a component", () => addComponent(lab));
     if (lab.has("draw")) this.draw = drawing(lab, button("draw"));
-    this.toggles = [];
     for (const [control, name, pressed, words] of TOGGLES) {
       if (!lab.has(control)) continue;
       const node = button(words, () => lab.change({ [name]: !lab.state[name] }));
-      this.toggles.push((state) => node.setAttribute("aria-pressed", state[name] === pressed));
+      this.shows.push((state) => node.setAttribute("aria-pressed", state[name] === pressed));
     }
     if (lab.has("launch")) button("clear trajectories", () => lab.change({ launched: [] }));
     if (lab.has("ghost")) {
@@ -135,11 +145,8 @@ export class Controls {
   // The state that they show.
   show(state) {
     this.tSlider?.show(state.t, `t = ${state.t.toFixed(2)}`);
-    const gap = (n) => Math.abs(n - state.steps);
-    const nearest = STEP_COUNTS.reduce((best, n, i) => (gap(n) < gap(STEP_COUNTS[best]) ? i : best), 0);
-    this.stepSlider?.show(nearest, String(state.steps), `${state.steps} steps`);
     for (const [name, control] of Object.entries(this.sliders)) control.show(state[name], state[name].toFixed(2));
-    for (const show of this.toggles) show(state);
+    for (const show of this.shows) show(state);
     const { solver, path, add, class: condition, data } = this.lists;
     if (solver) solver.value = state.solver;
     if (path) path.value = state.path;

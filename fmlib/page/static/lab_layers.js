@@ -180,7 +180,10 @@ export function drawLayers(map, scene, ghost, colors) {
   map.view.colors = colors;
   const { layers } = scene.state;
   for (const [name, layer] of Object.entries(ORDER)) {
-    if (name === "trajectories" && ghost) drawGhost(map, ghost, layers);
+    if (name === "trajectories") {
+      dots(map.view, map.places(1, scene.points), 2.6, rgb(DATA), 1);
+      if (ghost) drawGhost(map, ghost, layers);
+    }
     if (layers.includes(name)) layer(map, scene, colors);
   }
   launched(map, scene, colors);

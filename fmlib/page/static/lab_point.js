@@ -10,11 +10,11 @@ const PAIRS = 400; // enough for their mean
 
 // The pairs that pass the point, their velocities, the mean of these with its spread, and u_t itself.
 export function pairsThrough(scene) {
-  const { mixture, t, path, probe } = scene.state;
-  if (!scene.stale("probe", mixture, t, path, String(probe))) return scene.memory.probe;
-  const { d } = scene;
+  const { t, path, probe } = scene.state;
+  const { d, data } = scene;
+  if (!scene.stale("probe", data, t, path, String(probe))) return scene.memory.probe;
   const point = Float64Array.from(probe);
-  const pairs = samplePairs(mixture, scene.path, t, point, PAIRS, makeRandom(3), scene.memory.probe?.pairs);
+  const pairs = samplePairs(data, scene.path, t, point, PAIRS, makeRandom(3), scene.memory.probe?.pairs);
   const [a, b] = [scene.path.dAlpha(t), scene.path.dSigma(t)];
   const velocities = pairs.x1.map((x1, i) => a * x1 + b * pairs.x0[i]);
   const mean = new Float64Array(d);
@@ -28,9 +28,9 @@ export function pairsThrough(scene) {
 // Five forms of the same knowledge: the guesses of data and noise, velocity, score, and diffusion's v = alpha eps -
 // sigma x_1. Salimans & Ho 2022 (arXiv 2202.00512) for the last.
 export function quantities(scene) {
-  const { mixture, t, probe } = scene.state;
+  const { t, probe } = scene.state;
   const point = Float64Array.from(probe);
-  const of = (form) => form(mixture, scene.path, t, point);
+  const of = (form) => form(scene.data, scene.path, t, point);
   const [x1, x0] = [of(posteriorMeanX1), of(posteriorMeanX0)];
   const [alpha, sigma] = [scene.path.alpha(t), scene.path.sigma(t)];
   const vDiff = x1.map((v, j) => alpha * x0[j] - sigma * v);

@@ -13,6 +13,7 @@ export const ARROWS = 14;
 export const CLASS_ARROWS = 9; // two fields share the place
 const EXACT = { solver: "rk4", steps: 30 }; // as the eye can tell
 const BEND = 16; // straight pieces of a curve between a pair
+export const NEAR_POINT = 0.05;
 
 // The components of a class alone, as a mixture of their own.
 function classOf({ means, stds, weights }, condition) {
@@ -55,21 +56,30 @@ export class Scene {
 
   set(state) {
     this.state = state;
-    const { mixture, path, condition, guidance_scale, added, strength } = state;
+    const { mixture, points, path, condition, guidance_scale, added, strength } = state;
     this.d = mixture.means[0].length;
-    if (!this.stale("field", mixture, path, String(condition), guidance_scale, added, strength)) return;
+    if (this.stale("data", mixture, points)) this.takeData(mixture, points);
+    if (!this.stale("field", this.data, path, String(condition), guidance_scale, added, strength)) return;
     this.path = makePath(path);
-    this.own = velocityField(mixture, this.path); // u_t itself
-    this.class = condition.length ? classOf(mixture, condition) : null;
+    this.own = velocityField(this.data, this.path); // u_t itself
+    this.class = condition.length && !points ? classOf(mixture, condition) : null;
     this.conditional = this.class && velocityField(this.class, this.path);
     const fields = { conditional: this.conditional, unconditional: this.own };
     const pushed = this.class ? guided(fields, guidance_scale) : this.own;
-    this.field = strength ? withAdded(pushed, added, strength, mixture, this.path) : pushed; // what the particles follow
+    this.field = strength ? withAdded(pushed, added, strength, this.data, this.path) : pushed; // what the particles follow
+  }
+
+  // The data: the mixture, or n points of it. The first n of more points are the same ones.
+  takeData(mixture, n) {
+    this.points = n ? sample(mixture, n, makeRandom(5)) : [];
+    this.data = n ? pointsAsMixture(this.points, this.d) : mixture;
+    const cell = (this.height[1] - this.height[0]) / CELLS;
+    this.seen = n ? { ...this.data, stds: Array(n).fill(cell / 2) } : mixture; // a point is as wide as a cell of the picture
   }
 
   // p_t on a grid; xs, ys: as for gridDensity.
   density(t = this.state.t, xs = this.dense[0], ys = this.dense[1], out = this.memory.density) {
-    return (this.memory.density = gridDensity(this.state.mixture, this.path, t, xs, ys, out));
+    return (this.memory.density = gridDensity(this.seen, this.path, t, xs, ys, out));
   }
 
   // p_t(x | c)^s p_t(x)^(1 - s): what guidance is often said to sample. Not scaled to the mass 1.
@@ -88,8 +98,8 @@ export class Scene {
 
   // In one dimension: a density over (t, x), each time by its own maximum; null where nothing has changed.
   overTime(name, columns, rows) {
-    const { mixture, guidance_scale, condition } = this.state;
-    if (!this.stale(name, mixture, this.path, guidance_scale, String(condition))) return null;
+    const { guidance_scale, condition } = this.state;
+    if (!this.stale(name, this.data, this.path, guidance_scale, String(condition))) return null;
     const xs = cellCentres(...this.height, rows);
     const values = new Float64Array(columns * rows);
     Object.assign(this.memory, { density: undefined, tilted: undefined }); // of another size
@@ -115,12 +125,18 @@ export class Scene {
     return samplePrior(this.path, n, this.d, makeRandom(1));
   }
 
+  // Heun and RK4 ask the field where they end; points have none there.
+  landing(solver = EXACT.solver) {
+    return { path: this.path, landing: this.state.points > 0 && ["heun", "rk4"].includes(solver) };
+  }
+
   // The particles' trajectories, by the solver of the state; with noise by the SDE.
   cloud(n = this.counts.particles) {
     const { solver, steps, noise, corrected, shift } = this.state;
     if (!this.stale("cloud", this.field, solver, steps, noise, corrected, shift, n)) return this.memory.cloud;
     const grid = shift === 1 ? undefined : shiftGrid(shift);
-    const options = { solver, steps, grid, path: this.path, out: this.memory.cloud };
+    const options = { solver, steps, grid, ...this.landing(solver), out: this.memory.cloud };
+    this.made.near = null;
     const random = makeRandom(2);
     this.memory.cloud = noise
       ? solveSde(this.field, this.noise(n), { ...options, noise, corrected, random })
@@ -131,7 +147,7 @@ export class Scene {
   // The first n of them without the solver's error.
   exact(n = this.counts.trajectories) {
     if (!this.stale("exact", this.field, n)) return this.memory.exact;
-    return (this.memory.exact = solve(this.field, this.noise(n), { ...EXACT, out: this.memory.exact }));
+    return (this.memory.exact = solve(this.field, this.noise(n), { ...EXACT, ...this.landing(), out: this.memory.exact }));
   }
 
   // How far from their exact ends the first n end, the middle one of them.
@@ -146,19 +162,39 @@ export class Scene {
   // The root mean square distance from their centre of the particles at their end, and of the data.
   spreads() {
     const { states } = this.cloud();
-    return [pointsAsMixture(states[states.length - 1], this.d), this.state.mixture].map(spreadOf);
+    return [pointsAsMixture(states[states.length - 1], this.d), this.data].map(spreadOf);
+  }
+
+  // The shares of the particles at their end, and of as many new samples of the mixture, that are near one of the points.
+  nearPoints() {
+    const { states } = this.cloud();
+    if (!this.stale("near")) return this.memory.near;
+    const { d, points } = this;
+    const ends = states[states.length - 1];
+    const isNear = (x, i) => {
+      for (let k = 0; k < points.length; k += d) {
+        if (Math.hypot(x[i] - points[k], d === 2 ? x[i + 1] - points[k + 1] : 0) < NEAR_POINT) return true;
+      }
+      return false;
+    };
+    return (this.memory.near = [ends, sample(this.state.mixture, ends.length / d, makeRandom(6))].map((x) => {
+      let count = 0;
+      for (let i = 0; i < x.length; i += d) count += isNear(x, i);
+      return (d * count) / x.length;
+    }));
   }
 
   // Through a point at a time, backwards to the noise and forwards to the data: [trajectory, trajectory].
   through({ t, x }, ends = [0, 1]) {
     const points = Float64Array.from(x);
-    return ends.filter((end) => end !== t).map((tEnd) => solve(this.field, points, { ...EXACT, tStart: t, tEnd }));
+    const options = { ...EXACT, ...this.landing(), tStart: t };
+    return ends.filter((tEnd) => tEnd !== t).map((tEnd) => solve(this.field, points, { ...options, tEnd }));
   }
 
   // Pairs of noise and data, independent of each other.
   independent(n = this.counts.pairs) {
     const random = makeRandom(4);
-    return { x0: this.noise(n).map((v) => v / this.path.priorStd), x1: sample(this.state.mixture, n, random) };
+    return { x0: this.noise(n).map((v) => v / this.path.priorStd), x1: sample(this.data, n, random) };
   }
 
   // The curve alpha(t) x_1 + sigma(t) x_0 of pair i as a trajectory: straight on rectified flow.

@@ -7,6 +7,7 @@ import { SOLVER_NAMES } from "./flow_solvers.js";
 
 // All but the mixture. The names are those of the traits in Python.
 export const START = {
+  points: 0, // of the data; 0: the mixture itself
   t: 0.5, path: "rectified_flow", // what is shown when
   steps: 8, solver: "euler", shift: 1, noise: 0, corrected: true, // how it is solved
   condition: [], guidance_scale: 1, added: "none", strength: 0, // what is added to the field
@@ -20,6 +21,7 @@ export const LAYERS = [
   "quantities", "probe",
 ];
 const MOST_STEPS = 200;
+const MOST_POINTS = 1000;
 const MOST_LAUNCHED = 40;
 const MOST_CLASSES = 2000; // as many as there may be components
 const MOST_PARTICLES = 1e5; // particles
@@ -62,14 +64,15 @@ export function checkState(part, base) {
   if (mixture !== base?.mixture) mixture.means.forEach((mean) => point("means", mean, d));
   const before = base?.mixture.means[0].length ?? d; // the picture is made for one of them
   if (before !== d) throw new Error(`mixture must stay in ${before} dimensions, got ${d}`);
-  checkInt("steps", state.steps), checkNumber("steps", state.steps, 1, MOST_STEPS);
   const number = (name, low, high) => checkNumber(name, state[name], low, high);
+  const whole = (name, low, high) => number(name, low, high) && checkInt(name, state[name], low);
   const yesOrNo = (name) => checkChoice(name, state[name], [true, false]);
   const checked = {
     mixture,
+    points: whole("points", 0, MOST_POINTS),
     t: number("t", 0, 1),
     path: checkChoice("path", state.path, PATH_NAMES),
-    steps: state.steps,
+    steps: whole("steps", 1, MOST_STEPS),
     solver: checkChoice("solver", state.solver, SOLVER_NAMES),
     shift: number("shift", 0.1, 10),
     noise: number("noise", 0, 10),

@@ -2,11 +2,19 @@
 
 import { CALLS } from "./flow_solvers.js";
 import { boxInWords } from "./lab_box.js";
+import { NEAR_POINT } from "./lab_scene.js";
 import { jump, oneStep, pairsThrough, quantities } from "./lab_point.js";
 
 const vector = (v) => `(${Array.from(v, (n) => n.toFixed(2)).join(", ")})`;
 
 const SAYS = {
+  points(scene) {
+    const { points } = scene.state;
+    if (!points) return "";
+    const [made, fresh] = scene.nearPoints().map((share) => `${(100 * share).toFixed(0)} %`);
+    return `${points} training point${points === 1 ? "" : "s"}: ${made} of the particles end within ${NEAR_POINT} of one ` +
+      `of them; of new samples of the distribution, ${fresh}.`;
+  },
   trajectories(scene) {
     const { steps, solver, noise } = scene.state;
     const calls = steps * CALLS[noise ? "sde" : solver];
@@ -50,6 +58,6 @@ export const AT_PROBE = ["jump", "stages", "quantities", "probe"];
 
 export function inWords(scene) {
   const { layers, probe } = scene.state;
-  const said = (name) => layers.includes(name) && (probe || !AT_PROBE.includes(name));
+  const said = (name) => name === "points" || layers.includes(name) && (probe || !AT_PROBE.includes(name));
   return Object.keys(SAYS).filter(said).map((name) => SAYS[name](scene)).filter(Boolean).join("\n"); // a line each
 }
