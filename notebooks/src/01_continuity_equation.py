@@ -1,18 +1,9 @@
 # %% [markdown]
 # # 01 · The continuity equation
 #
-# One equation decides whether a velocity field carries noise to data. Here it is checked to thirteen digits, and broken on purpose.
-#
-# **You will be able to**
-#
-# 1. derive the continuity equation from "mass is neither made nor lost", and check it for a given field;
-# 2. compute the likelihood of a sample from the divergence along its way;
-# 3. say which changes of $u_t$ keep the densities $p_t$ and which do not – the usual answer is wrong;
-# 4. write a diffusion SDE with the same $p_t$, with the right sign.
-#
-# *Before:* lesson 00; partial derivatives and the divergence. *Time:* 30 minutes to read, about 30 seconds to run; 15 more for 2 exercises and 5 cards. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
+# **A velocity field pushes a cloud of noise. When does the cloud become the data? And is there only one field that does it?**
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 import math
 
 import torch
@@ -25,406 +16,436 @@ torch.set_num_threads(1)  # these tensors are tiny: a second thread costs more t
 torch.manual_seed(0)
 plots.use_style()
 
-path = rectified_flow_path()
-mixture = three_gaussians()  # the data: its p_t, u_t and score are known exactly
-
-
-def u(t, x):
-    """The marginal velocity u_t(x)."""
-    return mixture.velocity(path, t, x)
-
-
-def turned_score(t, x):
-    """J grad log p_t(x): the score, turned by 90 degrees. Its role is explained below."""
-    score = mixture.score(path, t, x)
-    return torch.stack([-score[:, 1], score[:, 0]], dim=1)
-
-
-def u_whirling(t, x):
-    return u(t, x) + turned_score(t, x)
-
-
-# %% [markdown]
-# ## Two flows, the same densities
-#
-# Play it. The shade is the density $p_t$, the points follow the arrows. The player opens on the field $u$; when you have seen it, choose "u + turned score". The **score** is $\nabla\log p_t$, the direction in which the density grows fastest; turned by 90° it runs around the clumps. The points whirl, and end somewhere else – yet at every $t$ the *cloud* is the same. By the end of this lesson you can say why, and which other fields would do.
+BOX = [-1.0, 1.0, 0.5, 2.5]
+IN_BOX = (
+    "A cloud in grey on its way from noise to three clumps, and a square frame around one of them. Arrows on the four "
+    "walls of the frame show how much mass flows through each place of the wall."
+)
+ADDED = "A cloud of particles over the grey density of three clumps, pushed by the field and by a second field."
+BUNDLE = (
+    "The density of data with two peaks over time, in grey. Trajectories run from left to right: they spread where the "
+    "grey grows pale and come together where it grows dark."
+)
+NOISY = "Particles that jitter on their way from noise to three clumps, over the grey exact density."
+TOUR = [
+    {
+        "caption": "Half of the way from noise to three clumps. The arrows on the frame show what flows through its walls. "
+        "Read the line below: what the box gains, and what comes in. Drag the box by its middle, or by its corner.",
+        "t": 0.5, "box": BOX, "added": "none", "strength": 0,
+    },
+    {
+        "caption": "Now drag t from 0 to 1 and keep your eye on the two numbers. They are equal at every moment, for every "
+        "box that you draw.",
+        "t": 0.2, "box": BOX, "added": "none", "strength": 0,
+    },
+    {
+        "caption": "A constant drift to the right was added to the field. The two numbers part: this field does not make "
+        "the grey density. Is there a box where they still agree?",
+        "t": 0.6, "box": [0.0, 2.0, 0.5, 2.5], "added": "constant drift", "strength": 1,
+    },
+]  # fmt: skip
+CANDIDATES = [
+    {
+        "caption": "Our field alone, at the end of the journey: the particles lie on the grey density. Change the strength: "
+        "nothing is added yet. Then go on.",
+        "t": 1.0, "added": "none", "strength": 0,
+    },
+    {
+        "caption": "A constant drift (1, 0). It has no divergence at all. Do the particles still lie on the grey?",
+        "t": 1.0, "added": "constant drift", "strength": 1,
+    },
+    {
+        "caption": "A rotation about the origin, J x. It has no divergence either.",
+        "t": 1.0, "added": "rotation", "strength": 1,
+    },
+    {
+        "caption": "The turned score, J times the gradient of log p. Drag its strength, then press play: every particle "
+        "takes another trajectory. And the cloud?",
+        "t": 1.0, "added": "turned score", "strength": 1.5,
+    },
+]  # fmt: skip
+SPREADING = [{"caption": "Click between two trajectories to launch a third. Then drag a peak apart from the other, and "
+              "watch where the bundle spreads."}]  # fmt: skip
+JITTER = [
+    {"caption": "No noise: the ODE. Press play.", "t": 1.0, "noise": 0, "corrected": True},
+    {
+        "caption": "Noise in every step, and the drift corrected for it. The trajectories are rough now, and the cloud is "
+        "the same. Try less noise, or more.",
+        "t": 1.0, "noise": 1, "corrected": True,
+    },
+    {"caption": "The same noise, but the correction is forgotten. What does it do to the clumps?", "t": 1.0, "noise": 1, "corrected": False},
+]  # fmt: skip
 
 # %%
-LIMITS = (-3.6, 3.6, -3.2, 3.6)
-x0 = torch.randn(4000, 2, dtype=torch.float64)
-fields = {"u": u, "u + turned score": u_whirling}
-states = {name: rk4_sampler(v, x0, steps=100, return_trajectory=True) for name, v in fields.items()}
+lab = FlowLab(three_gaussians(), IN_BOX, layers=["density", "field", "box"], controls=["t", "mixture"], tour=TOUR)
+lab
 
-times = torch.linspace(0, 1, 11)
-density = density_frames(lambda t, x: mixture.log_prob(path, t, x), LIMITS, times)
-choices = [
-    Panel(states[name][::2, :700], density=density, field=field_frames(v, LIMITS, times, 12), trails=6, choice=name)
-    for name, v in fields.items()
-]
-player = FlowPlayer(
-    torch.linspace(0, 1, 51),
-    choices,
-    limits=LIMITS,
-    t=0.6,
-    choice_label="field",
-    alt="Points flow from one round cloud into three clumps. With the turned score added they whirl, but at each time the cloud has the same shape.",
+# %% [markdown]
+# *Nothing has to run first. You need [lesson 00](00_quick_reference.ipynb), partial derivatives and the divergence.* *Time:* 25 minutes to read, about 30 seconds to run; 15 more for 2 exercises and 5 cards.
+#
+# **You will be able to** derive the equation on a whiteboard, write down the field of a Gaussian and of a mixture, say what may be added to a field, get a likelihood out of a flow, and turn it into a diffusion with the right sign.
+#
+# First a look back.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+predict(
+    "From lesson 00: many pairs pass the place x at time t. What is the field there, u_t(x)?",
+    "the mean of all their velocities",
+    choices=[
+        "the velocity of the nearest pair",
+        "the mean of all their velocities",
+        "the velocity that occurs most often",
+    ],
+    because="It is the best single answer when the error is squared. This lesson shows what that mean does to a whole cloud.",
 )
-player
 
 # %% [markdown]
 # ## Mass in a box
 #
-# The idea: particles do not appear and do not vanish. So the share of particles in a box can change only through its walls.
+# Imagine a room with many doors. Nobody is born inside, nobody vanishes. So the number of people in the room changes only by those who come or go through the doors.
+#
+# A cloud of particles is like that. Draw any box. Its mass changes only by what flows through its walls:
 #
 # $$ \frac{d}{dt}\int_{\text{box}} p_t\,dx \;=\; -\oint_{\text{walls}} p_t\,u_t \cdot n \,dS $$
 #
-# In a short time $dt$ a wall element $dS$ is crossed by the particles within the distance $u_t\cdot n\,dt$ of it. Their mass is $p_t\,u_t\cdot n\,dt\,dS$. $p_t u_t$ is called the **flux**; $n$ points outwards. Nothing else has been assumed.
-#
-# Below both sides are integrated over $t$. The left side is counted with particles. The right side uses the exact formulas of $p_t$ and $u_t$, which are known for these data.
-#
-# Two habits of these lessons. A difference is divided by its standard error; the result is called $z$, and for a true statement $|z|$ is seldom above 3. And beside a check stands its **wrong twin**: the same computation with one mistake made on purpose, which must fail.
+# Here $n$ points outwards. In a short time $dt$ a piece $dS$ of the wall is crossed by all particles that are nearer to it than $u_t\cdot n\,dt$. Their mass is $p_t\,u_t\cdot n\,dt\,dS$. The product $p_t u_t$ is called the **flux**. Nothing else was assumed.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+predict(
+    "The box of the first picture ends up around a clump. Between t = 0 and t = 1, does the mass in it rise all the time?",
+    "it rises, and falls a little at the end",
+    choices=["yes, all the time", "it rises, and falls a little at the end", "it falls first, then rises"],
+    because="While the clump gathers the box fills. Near the end the clump still moves up, and its upper edge leaves through the top wall. Drag t in the first picture from 0.9 to 1: the flux changes its sign.",
+)
+
+# %% [markdown]
+# Now count. 20,000 particles follow the field; how many more are in the box at the end? Beside it, the flux through the four walls, added up over all times.
 
 # %%
-BOX = (-1.0, 1.0, 0.5, 2.5)
-left, right, bottom, top = BOX
-grid = torch.linspace(0, 1, 201, dtype=torch.float64)
+path, data = rectified_flow_path(), three_gaussians()
+u = lambda t, x: data.velocity(path, t, x)
+score = lambda t, x: data.score(path, t, x)
+p = lambda t, x: data.log_prob(path, t, x).exp()
 
 
-def outflow(t):
-    """The flux through the four walls, by the trapezoidal rule."""
-    xs, ys = left + (right - left) * grid, bottom + (top - bottom) * grid
-    walls = [
-        (torch.stack([xs, torch.full_like(xs, top)], 1), (0, 1), right - left),
-        (torch.stack([xs, torch.full_like(xs, bottom)], 1), (0, -1), right - left),
-        (torch.stack([torch.full_like(ys, right), ys], 1), (1, 0), top - bottom),
-        (torch.stack([torch.full_like(ys, left), ys], 1), (-1, 0), top - bottom),
-    ]
-    total = 0.0
-    for x, normal, length in walls:
-        flux = mixture.log_prob(path, t, x).exp() * (u(t, x) @ torch.tensor(normal, dtype=torch.float64))
-        total += torch.trapezoid(flux, grid).item() * length
+# %%
+def inflow(t):
+    """What comes into the box [-1, 1] x [0.5, 2.5] through its four walls, 200 places on each."""
+    along, total = (torch.arange(200).double() + 0.5) / 100, 0.0
+    for axis, low, other in ((0, -1.0, 0.5), (1, 0.5, -1.0)):
+        for wall, inwards in ((low, 1), (low + 2, -1)):
+            x = torch.full((200, 2), wall).double()
+            x[:, 1 - axis] = other + along
+            total += inwards * 2 * (p(t, x) * u(t, x)[:, axis]).mean()
     return total
 
 
-inside = lambda x: (x[..., 0] > left) & (x[..., 0] < right) & (x[..., 1] > bottom) & (x[..., 1] < top)
-share = inside(states["u"]).double().mean(dim=1)  # of 4,000 particles, at 101 times
-rate = torch.tensor([-outflow(t) for t in torch.linspace(0, 1, 101).tolist()])
-predicted = share[0] + torch.cumulative_trapezoid(rate, dx=0.01)
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+inside = lambda x: ((x[:, 0].abs() < 1) & (x[:, 1] > 0.5) & (x[:, 1] < 2.5)).double()
+noise = torch.randn(20_000, 2)
+gained = inside(midpoint_sampler(u, noise, steps=40)) - inside(noise)
+flux = sum(inflow((i + 0.5) / 100) for i in range(100)) / 100
 
-# %% [markdown]
-# > **Predict, then run (1).** The box holds one of the three clumps, with weight 0.5. Does the share inside rise all the time? And if the sign of the flux is wrong, how far off is the end?
-
-# %%
-fig, (axis,) = panels(1, 2.4)
-axis.plot(torch.linspace(0, 1, 101), share, color=COLORS["model"], linewidth=4, alpha=0.5)
-axis.plot(torch.linspace(0.01, 1, 100), predicted, color=COLORS["exact"], linewidth=1.2)
-axis.set(xlabel="t", ylabel="share in the box", ylim=(0, None))
-axis.text(0.62, 0.1, "wide: counted particles\nthin: integrated flux", fontsize=9)
-show(
-    fig,
-    "The share of particles in the box over t. The counted curve and the one from the integrated flux lie on each other.",
+verify(
+    "what the box gains came in through its walls (counted minus flux)",
+    estimate(gained - flux),
+    0.0,
+    wrong={"the sign of the flux flipped": estimate(gained + flux)},
 )
 
-standard_error = math.sqrt(0.5 * 0.5 / 4000)
-z = (share[-1] - predicted[-1]).item() / standard_error
-wrong = share[0] - torch.cumulative_trapezoid(rate, dx=0.01)
-z_wrong = (share[-1] - wrong[-1]).item() / standard_error
-print(f"at t = 1: counted {share[-1]:.4f} ± {standard_error:.4f}, from the flux {predicted[-1]:.4f}, z = {z:.1f}")
-print(f"with the sign of the flux flipped: {wrong[-1]:.4f}, z = {z_wrong:.0f}")
-assert abs(z) < 4.5 and abs(z_wrong) > 20
-
 # %% [markdown]
-# No: it rises while the clump gathers. It falls a little at the end: the clump still moves up, and its upper edge leaves the box through the top wall. With the wrong sign the share ends below zero.
+# The number behind ± says how much the value changes from one random sample to the next. A claim holds if it is within five of these; its wrong twin must miss by ten.
 #
 # ## From the box to a point
 #
-# Gauss's theorem turns the wall integral into $\int_{\text{box}} \nabla\cdot(p_t u_t)\,dx$. The box is arbitrary, so the integrands agree at every point:
+# Gauss's theorem turns the integral over the walls into $\int_{\text{box}} \nabla\cdot(p_t u_t)\,dx$. The box was arbitrary. So the two sides agree at every point:
 #
 # $$ \boxed{\;\partial_t p_t + \nabla \cdot (p_t\, u_t) = 0\;} $$
 #
-# **If a (smooth) field satisfies this, and particles start as $p_0$, they are distributed as $p_t$ at every $t$.** That is all that flow matching needs from $u_t$. (Why this direction too? By the box argument the density of the moving particles satisfies the equation. For a smooth field the equation with the start $p_0$ has only one solution. So that density is $p_t$.)
+# **If a smooth field satisfies this, and the particles start as $p_0$, they are distributed as $p_t$ at every $t$.** That is all that flow matching wants from a field. (Why can we turn it round? The density of the moving particles satisfies the equation too, by the box argument. For a smooth field the equation has only one solution that starts at $p_0$.)
 #
-# To check it we use the product rule $\nabla\cdot(p\,u) = p\,\nabla\cdot u + u\cdot\nabla p$ and divide by $p_t$, so that thin regions count as much as dense ones: $\partial_t \log p_t + \nabla\cdot u_t + u_t\cdot\nabla\log p_t = 0$. Autograd gives each term.
+# Let us test it. Divide by $p_t$, so that thin regions count as much as dense ones, and use $\nabla\cdot(p\,u) = p\,\nabla\cdot u + u\cdot\nabla p$:
+#
+# $$ \partial_t \log p_t + \nabla\cdot u_t + u_t\cdot\nabla\log p_t = 0 $$
+
+
+# %%
+@torch.enable_grad()
+def quadratic(v, t, x, w):
+    """w' A w at each place, with A = dv/dx, the matrix of derivatives of the field."""
+    x = x.clone().requires_grad_()
+    return (torch.autograd.grad(v(t, x), x, w)[0] * w).sum(1)
+
+
+def divergence(v, t, x):
+    """The trace of A: e' A e for both unit vectors e."""
+    return sum(quadratic(v, t, x, e.expand_as(x)) for e in torch.eye(2).to(x))
 
 
 # %%
 def residual(v, t, x, path=path):
-    """(d p / dt + div(p v)) / p at the points x [B, 2] and times t [B]."""
-    t, x = t.clone().requires_grad_(), x.clone().requires_grad_()
-    dt, score = torch.autograd.grad(mixture.log_prob(path, t, x).sum(), (t, x))
-    velocity = v(t, x)
-    divergence = sum(torch.autograd.grad(velocity[:, i].sum(), x, retain_graph=True)[0][:, i] for i in range(2))
-    return (dt + divergence + (velocity * score).sum(dim=1)).detach()
+    s = t.clone().requires_grad_()
+    change = torch.autograd.grad(data.log_prob(path, s, x).sum(), s)[0]
+    return change + divergence(v, t, x) + (v(t, x) * data.score(path, t, x)).sum(1)
 
 
-def random_points(n, path=path):
-    t = 0.01 + 0.98 * torch.rand(n, dtype=torch.float64)
-    x1 = mixture.sample(n)
+def places(n=4000, path=path):
+    """Random times, and places where noise and data meet then."""
+    t, x1 = 0.01 + 0.98 * torch.rand(n).double(), data.sample(n)
     return t, path.sample_xt(t, torch.randn_like(x1), x1)
 
 
-for p in (rectified_flow_path(), vp_cosine_path(), vp_linear_path(), ve_path()):
-    t, x = random_points(4000, p)
-    exact = residual(lambda t, x, p=p: mixture.velocity(p, t, x), t, x, p)
-    flipped = residual(lambda t, x, p=p: -mixture.velocity(p, t, x), t, x, p)
-    scale = flipped.abs().max()
-    print(f"{p.name:16} largest residual {exact.abs().max():.0e}    with the sign of u flipped {scale:.0f}")
-    assert exact.abs().max() < 1e-11 and flipped.abs().median() > 0.1
+# %%
+for q in (rectified_flow_path(), vp_cosine_path(), vp_linear_path(), ve_path()):
+    field = lambda t, x, q=q: data.velocity(q, t, x)
+    t, x = places(path=q)
+    verify(
+        f"the equation holds on the path {q.name} (residual)",
+        residual(field, t, x, q),
+        0.0,
+        limit=1e-10,
+        wrong={"the field backwards": residual(lambda t, x: -field(t, x), t, x, q)},
+    )
 
 # %% [markdown]
-# Zero to rounding, on all four paths $(\alpha_t, \sigma_t)$ of lesson 03. Derivatives by **finite differences** tell the same in another way: the error of central differences falls as $h^2$, so a right equation has a residual that falls with slope 2. That of a wrong one tends to a value that is not zero.
+# Zero up to rounding, at 4,000 places on each of four paths. (Lesson 03 introduces the other three.)
+#
+# ## The field by hand
+#
+# Where does such a field come from? Take one round clump of data first, $x_1 \sim \mathcal N(m, s^2 I)$. Then $x_t = t\,x_1 + (1-t)\,x_0$ is Gaussian at every time: its centre is $t\,m$, its variance $V_t = t^2 s^2 + (1-t)^2$. So let every particle keep its seat. One that starts at $z$ sits at $x = t\,m + \sqrt{V_t}\,z$. Take the derivative in $t$:
+#
+# $$ u_t(x) = m + \frac{t\,s^2 - (1-t)}{V_t}\,(x - t\,m). $$
+#
+# In words: move with the centre, and shrink or grow with the cloud.
+#
+# Now several clumps, with weights $w_k$. Each has its density $p^k$ and its field $u^k$, and each pair satisfies the equation. The equation is *linear* in the density and in the flux, so the sums $\sum_k w_k p^k$ and $\sum_k w_k p^k u^k$ satisfy it as well. The field is total flux over total density:
+#
+# $$ u_t(x) = \sum_k r_k(x)\,u^k_t(x), \qquad r_k(x) = \frac{w_k\,p^k_t(x)}{p_t(x)}. $$
+#
+# $r_k(x)$ is the chance that what you meet at $x$ belongs to clump $k$. So again the field is an average. These exact fields are the *oracle* of all lessons.
+
 
 # %%
-t, x = random_points(2000)
-t = 0.05 + 0.9 * t  # room for t - h and t + h
-e = torch.eye(2, dtype=torch.float64)
-constant = lambda t, x: u(t, x) + e[0]
+def by_hand(t, x, weigh=True):
+    t, s2 = t[:, None, None], data.stds[:, None] ** 2
+    V, offset = t**2 * s2 + (1 - t) ** 2, x[:, None] - t * data.means
+    each = data.means + (t * s2 - (1 - t)) / V * offset
+    log_pk = data.weights.log() - V.log()[..., 0] - offset.square().sum(2) / (2 * V[..., 0])
+    r = torch.softmax(log_pk if weigh else 0 * log_pk, 1)
+    return (r[..., None] * each).sum(1)
 
 
-def difference_residual(v, h):
-    """d p / dt + div(p v) by central differences of step h."""
-    p = lambda t, x: mixture.log_prob(path, t, x).exp()
-    flux = lambda x, i: p(t, x) * v(t, x)[:, i]
-    change = (p(t + h, x) - p(t - h, x)) / (2 * h)
-    return change + sum((flux(x + h * e[i], i) - flux(x - h * e[i], i)) / (2 * h) for i in range(2))
-
-
-steps = [0.008, 0.004, 0.002, 0.001]
-sizes = {
-    name: [difference_residual(v, h).abs().median().item() for h in steps]
-    for name, v in {"u": u, "u + (1, 0)": constant}.items()
-}
-order = {name: math.log(r[0] / r[-1]) / math.log(steps[0] / steps[-1]) for name, r in sizes.items()}
-for i, h in enumerate(steps):
-    print(f"h = {h:.3f}   median residual with u {sizes['u'][i]:.1e}   with u + (1, 0) {sizes['u + (1, 0)'][i]:.1e}")
-print(f"measured order {order['u']:.2f} for u, {order['u + (1, 0)']:.2f} for u + (1, 0)")
-assert abs(order["u"] - 2) < 0.1 and abs(order["u + (1, 0)"]) < 0.1
+# %%
+t, x = places()
+verify(
+    "by hand it is the mean velocity of the pairs, which lesson 00 began with",
+    by_hand(t, x),
+    u(t, x),
+    limit=1e-9,
+    wrong={"all clumps weighed alike": by_hand(t, x, weigh=False)},
+)
 
 # %% [markdown]
 # ## The field is not unique
 #
-# Suppose you add a field $w$ to $u_t$. The equation still holds if and only if
+# Add another field $w$ to $u_t$. The equation still holds if and only if
 #
 # $$ \nabla\cdot(p_t\, w) = 0 . $$
 #
-# The interview sheet says: any *divergence-free* $w$ will do. **That is wrong.** It is the flux $p_t w$ that must be divergence-free, not $w$.
-#
-# > **Predict, then run (2).** Three candidates: a constant drift $(1, 0)$; the rotation about the origin $Jx$ ($J$ turns a vector by 90°); the turned score $J\nabla\log p_t$. The first two are divergence-free. Which ones keep $p_t$?
+# You will often read that any $w$ *without divergence* will do. Try it. A constant drift $(1, 0)$ has none, nor has a rotation about the origin, $Jx$ ($J$ turns a vector by 90°). The third candidate is the turned score, $J\nabla\log p_t$. The **score** $\nabla\log p_t$ points to where the density grows fastest; turned, it runs along the level lines.
 
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+predict(
+    "Which of the three may be added, at any strength, so that no density changes?",
+    "only the turned score",
+    choices=["the constant drift and the rotation", "only the turned score", "all three", "none"],
+    because="What must have no divergence is the flux p w, not w. The turned score moves points around each hill at constant height, so no region gains or loses any. A constant drift moves everything, mass and all.",
+)
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+FlowLab(
+    three_gaussians(),
+    ADDED,
+    layers=["density", "particles"],
+    controls=["t", "added", "strength"],
+    tour=CANDIDATES,
+    solver="rk4",
+    steps=32,
+)
 
 # %%
-def spin(t, x):
-    return torch.stack([-x[:, 1], x[:, 0]], dim=1)
+J = lambda v: torch.stack([-v[:, 1], v[:, 0]], 1)
+whirl = lambda t, x: u(t, x) + J(score(t, x))
+drift = lambda t, x: u(t, x) + torch.tensor([1.0, 0.0]).to(x)
+spin = lambda t, x: u(t, x) + J(x)
 
+verify(
+    "with the turned score the equation holds (residual)",
+    residual(whirl, t, x),
+    0.0,
+    limit=1e-9,
+    wrong={"a constant drift": residual(drift, t, x), "a rotation": residual(spin, t, x)},
+)
 
-candidates = {
-    "u alone": u,
-    "u + constant (1, 0)": constant,
-    "u + J x": lambda t, x: u(t, x) + spin(t, x),
-    "u + J score": u_whirling,
-}
-t, x = random_points(4000)
-real = mixture.sample(4000)
-ed_floor = sampling_floor(energy_distance, mixture.sample, 4000)
-print(f"{'field':22}{'largest residual':>18}{'energy distance':>18}{'transport cost':>16}")
-summary = {}
-for name, v in candidates.items():
-    ends = rk4_sampler(v, x0, steps=100)
-    summary[name] = (residual(v, t, x).abs().max().item(), energy_distance(ends, real), transport_cost(x0, ends))
-    print(f"{name:22}{summary[name][0]:18.1e}{summary[name][1]:18.4f}{summary[name][2]:16.2f}")
-print(f"sampling floor: {ed_floor}; all rows share the same noise and data")
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+x0, real = noise[:3000], data.sample(3000)
+follow = lambda v: rk4_sampler(v, x0, steps=60)
+end, whirled = follow(u), follow(whirl)
+far = lambda x: energy_distance(x, real)
+verify(
+    "so the whirled cloud ends in the data (energy distance)",
+    far(whirled),
+    0.0,
+    limit=0.02,
+    wrong={"a constant drift": far(follow(drift)), "a rotation": far(follow(spin))},
+)
 
-moved = (states["u"][-1] - states["u + turned score"][-1]).square().sum(1).mean().sqrt()
-print(f"the turned score moves the end points by {moved:.2f} (root mean square), and keeps their distribution")
-assert summary["u + J score"][0] < 1e-9 < 1 < min(summary["u + constant (1, 0)"][0], summary["u + J x"][0])
-assert abs(summary["u + J score"][1]) < 0.01 < min(summary["u + constant (1, 0)"][1], summary["u + J x"][1])
-assert summary["u + J score"][2] > 1.5 * summary["u alone"][2]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+off = lambda x: (x - end).square().sum(1).mean().sqrt()
+verify(
+    "though its particles end elsewhere (root mean square)", off(whirled), at_least=1.0, wrong={"u itself": off(end)}
+)
+more = lambda x: transport_cost(x0, x) / transport_cost(x0, end)
+verify("and travel farther (mean squared distance, by u's)", more(whirled), at_least=2.0, wrong={"u itself": more(end)})
 
 # %% [markdown]
-# Transport cost is $\mathbb E\|x_1 - x_0\|^2$, the mean squared distance from start to end. The first and the last row share one draw of noise and data, so they share its luck, here a little above the floor: compare them with each other. The residual is the sharp test.
-#
-# The turned score runs along the level lines of $p_t$: it stirs the mass where it is, and moves none from thick to thin. In formulas $\nabla\cdot(p\,J\nabla\log p) = \nabla\cdot(J\nabla p) = 0$. The whirl costs transport.
-#
-# Which of all these fields does the least work? Call $\mathbb E\|v\|^2$ the kinetic energy, and $w$ *admissible* if $\nabla\cdot(p_t w) = 0$. If $u = \nabla\phi$ is a gradient, then $\mathbb E[\nabla\phi\cdot w] = \int p\,\nabla\phi\cdot w = -\int\phi\,\nabla\cdot(p\,w) = 0$, so $\mathbb E\|u + w\|^2 = \mathbb E\|u\|^2 + \mathbb E\|w\|^2$: every $w$ costs energy. With independent Gaussian noise $u_t = a_t x + b_t\nabla\log p_t$ (lesson 06), the gradient of $\phi = \tfrac12 a_t\|x\|^2 + b_t\log p_t$. It is still not optimal transport from $p_0$ to $p_1$: that would also choose the densities in between.
-#
+# Same noise, same clouds at every moment, other trajectories. So a density does not tell you the field. But one field is the laziest. With Gaussian noise, drawn independently of the data, $u_t$ is a gradient $\nabla\phi$ (lesson 06). Integrate by parts: $\mathbb E[u\cdot w] = \int p\,\nabla\phi\cdot w = -\int \phi\,\nabla\cdot(p\,w) = 0$. So every allowed $w$ only adds energy: $\mathbb E\|u + w\|^2 = \mathbb E\|u\|^2 + \mathbb E\|w\|^2$. That is least work *for these densities*. Optimal transport would choose the densities in between as well.
 
-# %%
-t, x = random_points(40_000)
-energy = {name: estimate(v(t, x).square().sum(dim=1)) for name, v in fields.items()}
-cross = estimate((u(t, x) * turned_score(t, x)).sum(dim=1))
-cross_wrong = estimate((u(t, x) * mixture.score(path, t, x)).sum(dim=1))
-for name, value in energy.items():
-    print(f"kinetic energy E |v|^2 of {name:14} {value}")
-print(f"E[u . J score] = {cross};  for the score itself, which is not admissible, E[u . score] = {cross_wrong}")
-assert abs(cross.mean) < 4.5 * cross.std_error and abs(cross_wrong.mean) > 4.5 * cross_wrong.std_error
-
-# %% [markdown]
-# Where does each candidate go wrong? The map of $\partial_t p + \nabla\cdot(p v)$ at $t = 0.7$; the colours end at ±0.25:
-
-# %%
-cells = 70
-points = torch.stack(
-    torch.meshgrid(torch.linspace(-3.5, 3.5, cells), torch.linspace(-3.2, 3.5, cells), indexing="xy"), dim=-1
-).reshape(-1, 2).double()  # fmt: skip
-at = torch.full((len(points),), 0.7, dtype=torch.float64)
-density_at = mixture.log_prob(path, 0.7, points).exp()
-fig, axes = panels(4, 2.0)
-for ax, (name, v) in zip(axes, candidates.items(), strict=True):
-    values = (residual(v, at, points) * density_at).reshape(cells, cells)
-    ax.imshow(values, origin="lower", cmap="RdBu", vmin=-0.25, vmax=0.25, extent=(-3.5, 3.5, -3.2, 3.5))
-    ax.set_title(name, fontsize=9)
-    plots.bare(ax)
-show(
-    fig,
-    "Maps of the residual. White everywhere for u and for u plus the turned score; red and blue lobes around the three clumps for the constant drift and for the rotation J x.",
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+t, x = places(40_000)
+dot = lambda w: estimate((u(t, x) * w).sum(1))
+verify(
+    "u and the turned score are at right angles (E[u . w])",
+    dot(J(score(t, x))),
+    0.0,
+    wrong={"the score, not turned": dot(score(t, x))},
 )
 
 # %% [markdown]
-# ## Likelihood: the density along one way
+# ## Likelihood: the density along one trajectory
 #
-# Follow one particle. Along its way the log-density changes only by the divergence:
+# Swim with one particle. What density do you see around you? By the chain rule and the equation,
 #
 # $$ \frac{d}{dt} \log p_t(x_t) = \partial_t \log p_t + u_t\cdot\nabla\log p_t = -\nabla\cdot u_t(x_t). $$
 #
-# This is the **instantaneous change of variables** (Chen et al. 2018, Theorem 1). Integrate it beside the particle, and a flow gives the exact likelihood of its samples: $\log p_1(x_1) = \log p_0(x_0) - \int_0^1 \nabla\cdot u_t\,dt$. The change $\log p_1(x_1) - \log p_0(x_0)$ is also $-\log|\det \partial x_1/\partial x_0|$, the volume change of the flow map. For a given data point, integrate backwards from it.
+# Where your neighbours move apart, the density falls; where they close in, it rises. (Chen et al. 2018, Theorem 1: the *instantaneous change of variables*.)
 
-
-# %%
-def divergence(v, t, x, probe=None):
-    """The exact trace of the Jacobian, or Hutchinson's estimate probe^T J probe (probe = +1 or -1 in each entry)."""
-    x = x.clone().requires_grad_()
-    velocity = v(t, x)
-    if probe is not None:
-        return (torch.autograd.grad((velocity * probe).sum(), x)[0] * probe).sum(dim=1)
-    return sum(torch.autograd.grad(velocity[:, i].sum(), x, retain_graph=True)[0][:, i] for i in range(2))
-
-
-def log_likelihood(v, x0, steps=80, probe=None):
-    """End points and log p_1 there, by RK4 on the pair (x, log p)."""
-
-    def pair(t, state):
-        with torch.enable_grad():
-            change = -divergence(v, t, state[:, :2], probe).detach()
-        return torch.cat([v(t, state[:, :2]).detach(), change[:, None]], dim=1)
-
-    log_p0 = -0.5 * x0.square().sum(dim=1) - math.log(2 * math.pi)
-    end = rk4_sampler(pair, torch.cat([x0, log_p0[:, None]], dim=1), steps=steps)
-    return end[:, :2], end[:, 2]
-
-
-start = torch.randn(300, 2, dtype=torch.float64)
-x1, log_p1 = log_likelihood(u, start)
-truth = mixture.log_prob(path, 1.0, x1)
-error = (log_p1 - truth).abs()
-print(f"log p_1: median error {error.median():.1e}, largest {error.max():.1e}, of values around {truth.median():.1f}")
-log_p0 = -0.5 * start.square().sum(dim=1) - math.log(2 * math.pi)
-print(f"wrong twin, the divergence forgotten: median error {(log_p0 - truth).abs().median():.2f}")
-assert error.median() < 1e-5 and (log_p0 - truth).abs().median() > 0.5
-
-flow = lambda x: rk4_sampler(u, x, steps=80)
-h = 1e-5
-jacobian = torch.stack([(flow(start + h * e[i]) - flow(start - h * e[i])) / (2 * h) for i in range(2)], dim=2)
-volume = torch.linalg.slogdet(jacobian).logabsdet
-change = log_p1 - log_p0
-print(
-    f"log |det dx_1/dx_0| against the integrated divergence: median difference {(volume + change).abs().median():.1e}"
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+FlowLab(
+    GaussianMixture(torch.tensor([[-1.5], [1.2]]), torch.tensor([0.3, 0.5])),
+    BUNDLE,
+    layers=["density", "trajectories"],
+    controls=["launch", "mixture"],
+    tour=SPREADING,
+    solver="rk4",
+    steps=32,
 )
-assert (volume + change).abs().median() < 1e-4 < 0.1 < (volume - change).abs().median()
 
 # %% [markdown]
-# The divergence is the trace of the Jacobian $A = \partial u/\partial x$. In 2 dimensions it costs two extra derivatives, in a million dimensions a million. **Hutchinson's estimate** $\epsilon^\top A\,\epsilon$, with independent random signs $\epsilon_i = \pm 1$, costs one. It is unbiased: $\mathbb E[\epsilon_i\epsilon_j]$ is 1 for $i = j$ and 0 otherwise, so on average only the diagonal of $A$ is left. One $\epsilon$ is kept along a whole way. A single likelihood becomes noisy, an average over many samples does not suffer much.
+# Add this up along a trajectory, and a flow tells the exact likelihood of its samples: $\log p_1(x_1) = \log p_0(x_0) - \int_0^1 \nabla\cdot u_t\,dt$.
 
 
 # %%
-def random_signs():
-    return (torch.randint(0, 2, start.shape) * 2 - 1).double()
+def with_density(t, state):
+    """The velocity of (x, log p): they move together."""
+    x = state[:, :2]
+    return torch.cat([u(t, x), -divergence(u, t, x)[:, None]], 1)
 
 
-noisy = torch.stack([log_likelihood(u, start, steps=20, probe=random_signs())[1] for _ in range(12)])
-exact20 = log_likelihood(u, start, steps=20)[1]
-too_small = [log_likelihood(u, start, steps=20, probe=2 * torch.rand_like(start) - 1)[1] for _ in range(12)]
-wrong = estimate((torch.stack(too_small) - exact20).mean(dim=1))
-per_repeat = estimate((noisy - exact20).mean(dim=1))
-print(f"one sample: standard deviation {noisy.std(dim=0).mean():.2f} nats")
-print(f"mean over 300 samples: difference to the exact trace {per_repeat}")
-print(f"wrong twin, entries uniform in [-1, 1] (mean square 1/3): {wrong}")
-assert abs(per_repeat.mean) < 4.5 * per_repeat.std_error and abs(wrong.mean) > 4.5 * wrong.std_error
+start = torch.randn(300, 2).double()
+log_p0 = -start.square().sum(1) / 2 - math.log(2 * math.pi)
+end = rk4_sampler(with_density, torch.cat([start, log_p0[:, None]], 1), steps=100)
+truth = data.log_prob(path, 1.0, end[:, :2])
+
+# %%
+median = lambda log_p: (log_p - truth).abs().median()
+verify("the likelihood (median error, nats)", median(end[:, 2]), at_most=1e-4, wrong={"no divergence": median(log_p0)})
+
+t, x = places(20_000)
+signs, numbers = (torch.rand_like(x) > 0.5) * 2.0 - 1, 2 * torch.rand_like(x) - 1
+error = lambda w: estimate(quadratic(u, t, x, w.double()) - divergence(u, t, x))
+verify("Hutchinson: random signs give the divergence", error(signs), 0.0, wrong={"numbers in [-1, 1]": error(numbers)})
 
 # %% [markdown]
+# In two dimensions the divergence costs two derivatives. In a million it costs a million. **Hutchinson's estimate** $\epsilon^\top A\,\epsilon$ costs one, with independent random signs $\epsilon_i$: as $\mathbb E[\epsilon_i\epsilon_j]$ is 1 for $i=j$ and 0 otherwise, only the diagonal of $A$ is left on average.
+#
+# **This is where flows come from.** A *continuous normalising flow* (2018) was trained by exactly this integral: push up the likelihood of the data. But then every training step is a whole simulation. Carry the batch back to noise with a solver, dozens of calls of the network, each with a divergence; then differentiate through all of it. And nobody tells the field which road to take, so it may learn one that is hard to solve. Flow matching keeps the model and drops the simulation. It *chooses* the densities in between, so one place, one time and one call of the network make a training example.
+#
 # ## The same densities with noise: diffusion
 #
-# Add a little Gaussian noise in every small step, of variance $g^2 dt$ – written $g\,dW$ –, and correct the drift for it:
+# Give each particle a small random kick in every step, of variance $g^2 dt$. Left alone, kicks blur the cloud, as heat spreads. So push back, towards where it is dense:
 #
 # $$ dx = \bigl[u_t(x) + \tfrac12 g^2 \nabla\log p_t(x)\bigr]dt + g\,dW . $$
 #
-# For **any** $g(t) \ge 0$ the densities are the same $p_t$. Noise spreads a density as heat spreads: steps of variance $g^2 dt$ add $\tfrac12 g^2\Delta p$ to $\partial_t p$, with $\Delta p = \nabla\cdot\nabla p$ (the heat equation; with a drift it is called the Fokker–Planck equation). The extra drift adds $-\nabla\cdot(p\,\tfrac12 g^2\nabla\log p) = -\tfrac12 g^2\Delta p$, because $p\,\nabla\log p = \nabla p$. They cancel. With $g = 0$ it is the ODE. The single ways are rough and different; the cloud is the same.
+# For **any** strength $g(t) \ge 0$ the densities stay the same. Kicks add $\tfrac12 g^2\Delta p$ to $\partial_t p$ (the heat equation; $\Delta p = \nabla\cdot\nabla p$). The push adds $-\nabla\cdot(p\,\tfrac12 g^2\nabla\log p) = -\tfrac12 g^2\Delta p$, because $p\,\nabla\log p = \nabla p$. They cancel.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+FlowLab(
+    three_gaussians(),
+    NOISY,
+    layers=["density", "particles"],
+    controls=["t", "noise", "correction"],
+    tour=JITTER,
+    steps=50,
+)
 
 
 # %%
-def sde(x, g, correction=0.5, steps=250):
-    """Euler-Maruyama for dx = [u + correction g^2 score] dt + g dW."""
-    dt = 1 / steps
+def sde(g, push=0.5, steps=250):
+    x, dt = x0, 1 / steps
     for i in range(steps):
-        t = i * dt
-        drift = u(t, x) + correction * g**2 * mixture.score(path, t, x)
-        x = x + dt * drift + g * math.sqrt(dt) * torch.randn_like(x)
-    return x
+        drift = u(i * dt, x) + push * g**2 * score(i * dt, x)
+        x = x + drift * dt + g * dt**0.5 * torch.randn_like(x)
+    return far(x)
 
 
-runs = {
-    "ODE, g = 0": sde(x0, 0.0),
-    "SDE, g = 1.5": sde(x0, 1.5),
-    "wrong: noise, drift not corrected": sde(x0, 1.5, correction=0.0),
-    "wrong: factor 1/2 dropped": sde(x0, 1.5, correction=1.0),
-}
-sde_distance = {name: energy_distance(x, real) for name, x in runs.items()}
-for name, value in sde_distance.items():
-    print(f"{name:36} energy distance {value:7.4f}")
-print(f"sampling floor: {ed_floor}")
-assert max(sde_distance["ODE, g = 0"], sde_distance["SDE, g = 1.5"]) < 0.01
-assert min(list(sde_distance.values())[2:]) > 0.015
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+verify(
+    "with g = 2 the cloud still ends in the data (energy distance)",
+    sde(2.0),
+    0.0,
+    limit=0.02,
+    wrong={"the push forgotten": sde(2.0, push=0.0), "its factor 1/2 forgotten": sde(2.0, push=1.0)},
+)
 
 # %% [markdown]
 # ## Trap: the sign of the probability-flow ODE
 #
-# Diffusion papers write the noising SDE in *noising time* $\tau = 1 - t$: $dx = f\,d\tau + g\,dW$, with a known drift $f$. The ODE with the same densities is called its **probability-flow ODE**. By the section above, leaving out the noise means subtracting its correction from the drift: $dx/d\tau = f - \tfrac12 g^2 \nabla\log p$. Our $t$ runs the other way, so **both terms change sign**:
+# Diffusion papers run the clock from data to noise, $\tau = 1 - t$. There, noise is added by $dx = f\,d\tau + g\,dW$ with a known drift $f$. To get an ODE with the same densities, leave out the kicks and their push: $dx/d\tau = f - \tfrac12 g^2 \nabla\log p$. It is called the **probability-flow ODE**. Our clock runs the other way, so *both* terms change their sign:
 #
 # $$ u_t(x) = -f(x) + \tfrac12 g^2\,\nabla\log p_t(x). $$
 #
-# The interview sheet prints $f - \tfrac12 g^2\nabla\log p$ as the field to integrate from noise to data. We test both on the VP-linear path, where $f = -\tfrac12\beta x$, $g^2 = \beta$ and $\beta = 0.1 + 19.9\,\tau$.
+# You will often meet it with the paper's sign, as a recipe from noise to data. Try both, on the path of DDPM's diffusion: $f = -\tfrac12\beta x$, $g^2 = \beta$, $\beta = 0.1 + 19.9\,\tau$.
 
 # %%
 vp = vp_linear_path()
-beta = lambda t: (0.1 + 19.9 * (1 - torch.as_tensor(t, dtype=torch.float64))).reshape(-1, 1)
-f = lambda t, x: -0.5 * beta(t) * x
-half_g2_score = lambda t, x: 0.5 * beta(t) * mixture.score(vp, t, x)
+beta = lambda t: torch.as_tensor(0.1 + 19.9 * (1 - t)).reshape(-1, 1)
+f = lambda t, x: -beta(t) * x / 2
+half = lambda t, x: beta(t) * data.score(vp, t, x) / 2
 
-t, x = random_points(2000, vp)
-ours = (-f(t, x) + half_g2_score(t, x) - mixture.velocity(vp, t, x)).abs().max().item()
-theirs = (f(t, x) - half_g2_score(t, x) - mixture.velocity(vp, t, x)).abs().max().item()
-print(f"largest difference to the exact velocity:  -f + g^2 score / 2: {ours:.0e}    f - g^2 score / 2: {theirs:.0f}")
+t, x = places(path=vp)
+flipped = lambda t, x: f(t, x) - half(t, x)
+off = lambda v: v - data.velocity(vp, t, x)
+twin = {"f - g² score / 2": off(flipped(t, x))}
+verify("-f + g² score / 2 is the field", off(half(t, x) - f(t, x)), 0.0, limit=1e-8, wrong=twin)
 
-ends = {
-    "-f + g^2 score / 2": euler_sampler(lambda t, x: -f(t, x) + half_g2_score(t, x), x0, steps=200),
-    "f - g^2 score / 2": euler_sampler(lambda t, x: f(t, x) - half_g2_score(t, x), x0, steps=200),
-    "nothing done": x0,
-}
-pf = {name: energy_distance(x, real) for name, x in ends.items()}
-for name, value in pf.items():
-    print(f"{name:20} energy distance {value:.3f}")
-assert ours < 1e-9 and pf["-f + g^2 score / 2"] < 0.01
-assert pf["f - g^2 score / 2"] > pf["nothing done"] > 0.1
-
-# %% [markdown]
-# Taken literally, the printed sign is worse than leaving the noise as it is.
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+worse = lambda v: far(euler_sampler(v, x0, steps=200)) - far(x0)
+verify(
+    "followed, the wrong sign ends farther off than noise",
+    worse(flipped),
+    at_least=0.1,
+    wrong={"the right one": worse(lambda t, x: -flipped(t, x))},
+)
 
 # %% [markdown]
+# With the wrong sign you end farther from the data than the noise that you started with.
+#
 # ## Your turn
 #
-# Replace `return None` by your answer and run the cell. The checker tries random inputs and names the mistake that it recognises.
-
-# %% [markdown]
-# **1. Likelihood along a way (screen, 5 minutes).** Write the rate $\frac{d}{dt}\log p_t(x_t)$ along the way of a particle, given the Jacobians $\partial u_i / \partial x_j$ of the field at the particles: `jacobian` [B, d, d]. Return [B].
+# Replace `return None` by your answer and run the cell. Any right answer is accepted; a wrong one is told what is wrong.
+#
+# **1. Likelihood along a trajectory (screen, 5 minutes).** Write the rate $\frac{d}{dt}\log p_t(x_t)$ that a particle sees, given the derivatives $\partial u_i / \partial x_j$ of the field at the particles: `jacobian` [B, d, d]. Return [B].
 
 
 # %%
@@ -449,9 +470,8 @@ check("log_density_rate", log_density_rate)
 # ```
 #
 # </details>
-
-# %% [markdown]
-# **2. A field that changes nothing (on-site, 5 minutes).** Given points `x` [B, 2] and the score $\nabla\log p_t$ there, return a field [B, 2] that is not zero and can be added to $u_t$ without changing any $p_t$.
+#
+# **2. A field that changes nothing (on-site, 5 minutes).** Given places `x` [B, 2] and the score there, return a field [B, 2] that is not zero and can be added to $u_t$ without changing any density.
 
 
 # %%
@@ -464,7 +484,7 @@ check("swirl", swirl)
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# The flux $p\,w$ must be free of divergence. $p\,\nabla\log p = \nabla p$; turn it by 90 degrees.
+# The flux $p\,w$ must have no divergence. $p\,\nabla\log p = \nabla p$; turn it by 90 degrees.
 #
 # </details>
 #
@@ -476,8 +496,7 @@ check("swirl", swirl)
 # ```
 #
 # </details>
-
-# %% [markdown]
+#
 # ## Interview walkthrough
 #
 # Say your answer aloud before you open a card. Each has the 30-second answer, the usual mistake, and the section that proves it.
@@ -488,15 +507,50 @@ interview_cards("continuity-meaning", "field-unique", "density-along-way", "pf-o
 # %% [markdown]
 # ## You can now …
 #
-# 1. derive the equation on a whiteboard: mass in a box, flux through walls, Gauss, "for every box" – four lines;
-# 2. get a likelihood: integrate $-\nabla\cdot u_t$ beside the particle, with the exact trace or Hutchinson's estimate;
-# 3. answer "is $u_t$ unique?": no; add any $w$ with $\nabla\cdot(p_t w) = 0$, such as $J\nabla\log p_t$. Divergence-free $w$ is *not* enough: a constant drift moves everything;
-# 4. write the SDE $dx = [u + \tfrac12 g^2 s]\,dt + g\,dW$, and $u = -f + \tfrac12 g^2 s$ in our time.
+# 1. derive the equation: mass in a box, flux through walls, Gauss, "for every box" – four lines;
+# 2. write the field of one Gaussian, and of a mixture as the mean over its clumps;
+# 3. answer "is $u_t$ unique?": no; add any $w$ whose *flux* has no divergence, such as $J\nabla\log p_t$;
+# 4. get a likelihood: add up $-\nabla\cdot u_t$ along a trajectory, exactly or by Hutchinson's estimate;
+# 5. write the SDE $dx = [u + \tfrac12 g^2 \nabla\log p]\,dt + g\,dW$, and $u = -f + \tfrac12 g^2\nabla\log p$ in our time.
 #
+# Next: [02 · the theorem](02_cfm_theorem.ipynb). A network never sees $u_t$. Why does it learn it all the same?
+
+# %% [markdown]
+# ## Further
+#
+# <details><summary>The equation without autograd, and the volume of a flow</summary>
+#
+# Derivatives by central differences of step $h$ tell the same story in another language: their error falls as $h^2$. So a right equation has a residual that falls with slope 2 in a log-log plot; a wrong one stops at a value that is not zero.
+#
+# The integrated divergence has a second meaning: $\log p_1(x_1) - \log p_0(x_0) = -\log|\det \partial x_1/\partial x_0|$, how much the flow shrinks a small volume around the particle. Both are checked here.
+#
+# </details>
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+t, x = places(2000)
+t, e = 0.05 + 0.9 * t, torch.eye(2, dtype=torch.float64)  # room for t - h and t + h
+
+
+def by_differences(v, h):
+    """Median of |dp/dt + div(p v)|, by central differences of step h."""
+    flux = lambda x, i: p(t, x) * v(t, x)[:, i]
+    change = (p(t + h, x) - p(t - h, x)) / (2 * h)
+    return (change + sum((flux(x + h * e[i], i) - flux(x - h * e[i], i)) / (2 * h) for i in (0, 1))).abs().median()
+
+
+slope = lambda v: math.log2(by_differences(v, 0.008) / by_differences(v, 0.001)) / 3
+verify("differences: the residual falls with the step's square (slope)", slope(u), 2.0, limit=0.1, wrong={"a constant drift": slope(drift)})  # fmt: skip
+flow = lambda x: rk4_sampler(u, x, steps=80)
+columns = [(flow(start + 1e-5 * e[i]) - flow(start - 1e-5 * e[i])) / 2e-5 for i in (0, 1)]
+volume = torch.linalg.slogdet(torch.stack(columns, 2)).logabsdet
+gap = lambda sign: (volume + sign * (end[:, 2] - log_p0)).abs().median()
+verify("volume: log |det dx_1/dx_0| is the divergence, added up (median error)", gap(1), at_most=1e-3, wrong={"its sign flipped": gap(-1)})  # fmt: skip
+
+# %% [markdown]
 # ## References
 #
-# - Y. Lipman et al., *Flow Matching for Generative Modeling*, 2023, arXiv 2210.02747: section 2 and appendix A.
-# - R. Chen et al., *Neural Ordinary Differential Equations*, 2018, arXiv 1806.07366: Theorem 1.
+# - Y. Lipman et al., *Flow Matching for Generative Modeling*, ICLR 2023, arXiv 2210.02747: section 2, appendix A.
+# - R. Chen et al., *Neural Ordinary Differential Equations*, 2018, arXiv 1806.07366: Theorem 1, and continuous normalising flows.
 # - W. Grathwohl et al., *FFJORD*, 2019, arXiv 1810.01367: Hutchinson's estimate for flows.
 # - Y. Song et al., *Score-Based Generative Modeling through SDEs*, 2021, arXiv 2011.13456: the probability-flow ODE, section 4.3.
 # - M. Albergo, N. Boffi, E. Vanden-Eijnden, *Stochastic Interpolants*, 2023, arXiv 2303.08797: ODEs and SDEs with the same densities.

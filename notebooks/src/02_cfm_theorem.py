@@ -1,20 +1,9 @@
 # %% [markdown]
-# # 02 · The theorem that makes it trainable
+# # 02 · Why single pairs are enough
 #
-# Nobody knows the field $u_t$ that we want to learn. It can be learned all the same, from single pairs. This lesson proves it in four lines and then measures it.
-#
-# **You will be able to**
-#
-# 1. write $u_t$ as a conditional expectation, and compute it by Monte Carlo;
-# 2. prove $\nabla_\theta\mathcal L_{\text{FM}} = \nabla_\theta\mathcal L_{\text{CFM}}$ on a whiteboard;
-# 3. say in which sense the two gradients are equal, and how fast a minibatch gets there;
-# 4. say what a network does that fits a finite data set perfectly.
-#
-# *Before:* lessons 00 and 01. *Time:* 25 minutes to read, about 25 seconds to run; 15 more for 2 exercises and 5 cards. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
+# **Nobody can write down the velocity that carries all noise to all data. So what does a network learn from?**
 
-# %%
-import math
-
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 import torch
 
 from fmlib import *
@@ -25,311 +14,334 @@ torch.set_num_threads(1)  # these tensors are tiny: a second thread costs more t
 torch.manual_seed(0)
 plots.use_style()
 
-path = rectified_flow_path()
-mixture = three_gaussians()  # the data: its u_t is known exactly
+FAN = (
+    "Three clumps in grey, halfway between noise and data. Through one place pass many thin lines, each from a blue "
+    "noise point to an orange data point; small dots are the tips of their velocities, a thick arrow is the mean."
+)
+MEMORY = "Particles over the field of a handful of orange data points: at the end every particle sits on one of them."
+TOUR = [
+    {
+        "caption": "One place, halfway through. The thin lines are noise-data pairs that pass exactly here. Drag the dot "
+        "where they meet.",
+        "t": 0.5, "probe": [0.0, 0.0], "layers": ["density", "probe"],
+    },
+    {
+        "caption": "They disagree. The number below is the variance of their velocities. Take the dot from the middle into "
+        "the upper clump: do they disagree more there, or less?",
+        "t": 0.5, "probe": [0.0, 0.3], "layers": ["density", "probe"],
+    },
+    {
+        "caption": "The thick arrow is the average of all the pairs. The small dots scatter around its tip. Which single "
+        "answer would you give, if you are fined by the square of your error?",
+        "t": 0.4, "probe": [0.2, 0.3], "layers": ["density", "probe"],
+    },
+    {
+        "caption": "Late in the journey. The fan has closed at its orange end: only one clump can still be meant. Drag t to "
+        "1, and the variance becomes 2, for any data. Why?",
+        "t": 0.9, "probe": [0.0, 1.8], "layers": ["density", "probe"],
+    },
+]  # fmt: skip
+SETS = [
+    {
+        "caption": "Five data points, and nothing else. Their field is the best possible answer to the training loss. The "
+        "particles end on the points. Press play from t = 0.",
+        "t": 1.0, "points": 5,
+    },
+    {
+        "caption": "A hundred points. From afar it looks like the three clumps. Read below how many particles end on a "
+        "training point.",
+        "t": 1.0, "points": 100,
+    },
+    {
+        "caption": "The distribution itself. The same particles, and now they are new points. Drag the number of points up "
+        "to 1,000 and compare.",
+        "t": 1.0, "points": 0,
+    },
+]  # fmt: skip
 
+# %%
+lab = FlowLab(three_gaussians(), FAN, layers=["density", "probe"], controls=["t", "mixture"], tour=TOUR)
+lab
 
-def draw(n, dtype=torch.float32):
-    """n training examples: t [n], x_t [n, 2] and the conditional target u_t(x_t | x_0, x_1) [n, 2]."""
-    x1 = mixture.sample(n).to(dtype)
-    x0, t = torch.randn_like(x1), torch.rand(n, dtype=dtype)
-    return t, path.sample_xt(t, x0, x1), path.target_ut(t, x0, x1)
+# %% [markdown]
+# *Nothing has to run first. You need lessons [00](00_quick_reference.ipynb) and [01](01_continuity_equation.ipynb).* *Time:* 20 minutes to read, about 25 seconds to run; 15 more for 2 exercises and 5 cards.
+#
+# **You will be able to** write $u_t$ as an average, prove the theorem on a whiteboard, say in which sense the two gradients are equal, and say what a perfect fit to finite data does.
+#
+# First a look back.
 
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+predict(
+    "From lesson 01: you add a field w to u. When do all densities stay as they are?",
+    "when the flux p w has no divergence",
+    choices=["when w has no divergence", "when the flux p w has no divergence", "never: the field is unique"],
+    because="A constant drift has no divergence and moves everything. What counts is how much mass crosses a wall, and that is p w.",
+)
 
 # %% [markdown]
 # ## Many answers at one place
 #
-# Wait at one place $x$ at one time $t$, and watch the pairs $(x_0, x_1)$ whose line passes there. Each tells another velocity. The field that transports *all* of them together has one value here. Which one?
+# Imagine standing at a crossroads with your eyes shut. A car drives through, and somebody asks: which direction did it take, and how fast? You know where you stand and what time it is. A network knows no more: a place $x$ and a time $t$.
+#
+# Suppose you are fined for every error, by its square. Then do not guess any single car. Say the *average* of all cars that come through here at this hour. That average is the field we want:
+#
+# $$ u_t(x) = \mathbb E\,[\,\dot x_t \mid x_t = x\,]. $$
+#
+# So the plan is simple. Draw a pair. See where it is at a random time. Tell the network how fast *this* pair moves. The next pair at the same place will say something else. Fined by the square, the network settles on the average, and never needed to know it.
+#
+# How can one compute this average? Fix a data point $x_1$. The noise that leads from it to $x$ at time $t$ must be $x_0 = (x - \alpha_t x_1)/\sigma_t$. So this data point says: the velocity is $\alpha_t' x_1 + \sigma_t' x_0$. How loudly may it speak? As loudly as that noise is likely, $e^{-\|x_0\|^2/2}$. Draw many data points and average what they say, with these weights.
 
 # %%
-place, time = torch.tensor([0.2, 0.3]), 0.4
-x1 = mixture.sample(400_000).float()
-x0 = torch.randn_like(x1)
-xt = path.sample_xt(time, x0, x1)
-near = (xt - place).norm(dim=1) < 0.04
-velocities = (x1 - x0)[near]
-exact = mixture.velocity(path, time, place[None])[0]
+path, data = rectified_flow_path(), three_gaussians()
 
-fig, (left, right) = panels(2, 3.0)
-for a, b in list(zip(x0[near], x1[near], strict=True))[:40]:
-    left.plot(*torch.stack([a, b]).T, color=COLORS["path"], linewidth=0.6, zorder=0)
-cloud(left, x0[near][:40], "noise", size=9, alpha=1), cloud(left, x1[near][:40], "data", size=9, alpha=1)
-left.plot(*place, "o", color=COLORS["exact"])
-left.set_title("lines through one place at t = 0.4")
-plots.bare(left, (-3.4, 3.4, -3, 3.4))
-cloud(right, velocities, "path", size=8, alpha=0.8)
-right.plot(*velocities.mean(0), "x", color=COLORS["model"], markersize=11, markeredgewidth=2.5)
-right.plot(*exact, "o", color=COLORS["exact"], markersize=5)
-right.set_title("their velocities, the mean (x), $u_t$ (dot)")
-show(
-    fig,
-    "Left: forty lines from noise to data cross in one point. Right: the cloud of their velocities in three groups; the cross of their mean lies on the dot of the exact marginal velocity.",
-)
-print(
-    f"{int(near.sum())} pairs pass within 0.04; mean velocity {[round(v, 2) for v in velocities.mean(0).tolist()]}, exact u_t {[round(v, 2) for v in exact.tolist()]}"
-)
+
+def says(t, x, x1):
+    """What each data point says about the velocity at x, and its weight; weights add up to 1."""
+    x0 = (x - path.alpha(t) * x1) / path.sigma(t)
+    return path.d_alpha(t) * x1 + path.d_sigma(t) * x0, torch.softmax(-x0.square().sum(1) / 2, 0)
+
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+for clock, place in ((0.1, (1.0, -0.5)), (0.4, (0.2, 0.3)), (0.7, (-0.8, 0.4)), (0.9, (0.0, 1.6))):
+    t, x = torch.tensor(clock).double(), torch.tensor([place]).double()
+    velocity, weight = says(t, x, data.sample(200_000))
+    mean = (weight[:, None] * velocity).sum(0)
+    error = (weight[:, None] ** 2 * (velocity - mean) ** 2).sum(0).sqrt()
+    off = lambda v, x=x, t=t, error=error: (v - data.velocity(path, t, x)[0]) / error  # in standard errors
+    verify(
+        f"at t = {clock}, x = {place} the weighted mean is the field (difference in standard errors)",
+        off(mean),
+        0.0,
+        limit=5.0,
+        wrong={"without the weights": off(velocity.mean(0))},
+    )
 
 # %% [markdown]
-# The **mean**. To write it down, fix $z$, for example a data point $x_1$. Then $x_t = \alpha_t x_1 + \sigma_t x_0$ is random only through $x_0$. Its density is $p_t(x\mid z)$, the *conditional path*, and $u_t(x\mid z)$ is the velocity of its particles. With $q(z)$ for the distribution of $z$, the density of all particles together is $p_t(x) = \int p_t(x\mid z)\,q(z)\,dz$, and
+# **Why does this average carry the cloud?** Because lesson 01 is linear. Call $z$ what was fixed, here $x_1$. Each $z$ alone makes a small cloud with density $p_t(x\mid z)$ and field $u_t(x\mid z)$, and the two satisfy the continuity equation. Add up the clouds and their fluxes, and they satisfy it as well. Total flux over total density is
 #
-# $$ u_t(x) = \mathbb E\bigl[\,u_t(x_t \mid z)\;\big|\;x_t = x\,\bigr] = \int u_t(x\mid z)\,\frac{p_t(x \mid z)\,q(z)}{p_t(x)}\,dz . $$
+# $$ u_t(x) = \int u_t(x\mid z)\,\frac{p_t(x \mid z)\,q(z)}{p_t(x)}\,dz, $$
 #
-# $z$ may be a data point $x_1$ or a pair $(x_0, x_1)$. For a pair the conditional path is a single point (a Dirac), so the density form on the right is meant for $z = x_1$; the expectation on the left covers both.
+# the average with weights again. That is Theorem 1 of Lipman et al. ($z$ may also be a pair $(x_0, x_1)$. Then a cloud is a single point, and the average is meant as an expectation.)
 #
-# **Theorem 1** (Lipman et al. 2023): *this field satisfies the continuity equation with $p_t$.* The reason in one sentence: each conditional flux $p_t(x\mid z)\,u_t(x\mid z)$ balances its own density, and the equation is linear, so the sum balances the sum. Dividing the total flux by the total density gives the mean.
-#
-# The check by Monte Carlo, with $z = x_1$. If the data point is $x_1$, the noise that leads to $x$ at time $t$ must be $x_0 = (x - \alpha_t x_1)/\sigma_t$. So $u_t(x\mid x_1) = \alpha_t' x_1 + \sigma_t' x_0$, and the weight is $p_t(x\mid x_1) \propto e^{-|x_0|^2/2}$. Draw many $x_1$, average with these weights. The wrong twin forgets them.
-
-
-# %%
-def monte_carlo(t, x, n=200_000):
-    """Self-normalised estimate of u_t(x) and its standard error, and the same without the weights."""
-    x1 = mixture.sample(n)
-    t = torch.tensor(t, dtype=torch.float64)
-    x0 = (x - path.alpha(t) * x1) / path.sigma(t)  # the noise that leads from x_1 to x at time t
-    velocity = path.d_alpha(t) * x1 + path.d_sigma(t) * x0
-    weight = torch.softmax(-0.5 * x0.square().sum(dim=1), dim=0)
-    mean = (weight[:, None] * velocity).sum(dim=0)
-    error = (weight[:, None] ** 2 * (velocity - mean) ** 2).sum(dim=0).sqrt()
-    return mean, error, velocity.mean(dim=0)
-
-
-print(f"{'t':>5}{'x':>16}{'Monte Carlo':>34}{'exact':>16}{'z':>6}{'z, no weights':>15}")
-for t, x in ((0.1, (1.0, -0.5)), (0.4, (0.2, 0.3)), (0.7, (-0.8, 0.4)), (0.9, (0.0, 1.6))):
-    x = torch.tensor([x], dtype=torch.float64)
-    mean, error, unweighted = monte_carlo(t, x)
-    exact = mixture.velocity(path, t, x)[0]
-    z, z_wrong = ((mean - exact) / error).abs().max(), ((unweighted - exact) / error).abs().max()
-    text = ", ".join(f"{m:.3f} ± {s:.3f}" for m, s in zip(mean, error, strict=True))
-    print(f"{t:5}{x[0].tolist()!s:>16}{text:>34}{', '.join(f'{v:.3f}' for v in exact):>16}{z:6.1f}{z_wrong:15.0f}")
-    assert z < 4.5 < z_wrong
-
-# %% [markdown]
 # ## The theorem
 #
-# We would like to minimise the **flow matching** loss, but its target is unknown in general. The **conditional** loss has a target that we can compute for every pair:
+# What we would like to minimise, and what we can compute:
 #
 # $$ \mathcal L_{\text{FM}} = \mathbb E\,\|v_\theta(t,x_t) - u_t(x_t)\|^2, \qquad \mathcal L_{\text{CFM}} = \mathbb E\,\|v_\theta(t,x_t) - u_t(x_t\mid z)\|^2 . $$
 #
-# **Theorem 2** (Lipman et al. 2023; where $p_t > 0$). $\nabla_\theta\mathcal L_{\text{FM}} = \nabla_\theta\mathcal L_{\text{CFM}}$.
+# **Theorem 2** (Lipman et al. 2023). $\nabla_\theta\mathcal L_{\text{FM}} = \nabla_\theta\mathcal L_{\text{CFM}}$, where $p_t > 0$.
 #
-# > **The whiteboard card.** Write $v = v_\theta(t,x_t)$, $u = u_t(x_t)$, $u_z = u_t(x_t\mid z)$.
-# >
-# > 1. $\|v - u_z\|^2 = \|v - u\|^2 + 2\,(v - u)\cdot(u - u_z) + \|u - u_z\|^2$.
-# > 2. Given $t$ and $x_t$, the first factor of the middle term is fixed and $\mathbb E[u_z \mid x_t] = u$. So the middle term has mean zero.
-# > 3. The last term has the mean $\mathbb E \operatorname{tr}\operatorname{Var}[u_z\mid x_t]$ (the variances of the coordinates, added up), which does not contain $\theta$.
-# > 4. Hence $\mathcal L_{\text{CFM}} = \mathcal L_{\text{FM}} + \text{constant}$, and the gradients agree. ∎
+# The proof fits on a card. Write $v$, $u$ and $u_z$ for the network, the field and the pair's velocity.
 #
-# > **Predict, then run (1).** Take *one* batch of 1,000 pairs and compute both gradients on it. Are they equal? If you make the batch 100 times larger, by which factor does their difference shrink?
+# $$ \|v - u_z\|^2 = \|v - u\|^2 + 2\,(v - u)\cdot(u - u_z) + \|u - u_z\|^2 $$
+#
+# $$ \mathbb E\,[\,(v-u)\cdot(u-u_z) \mid t, x_t\,] = (v-u)\cdot(u - \mathbb E[u_z \mid t, x_t]) = 0 $$
+#
+# $$ \mathbb E\,\|u-u_z\|^2 = \mathbb E \operatorname{tr}\operatorname{Var}[\,u_z \mid t, x_t\,] \quad\text{has no } \theta $$
+#
+# $$ \mathcal L_{\text{CFM}} = \mathcal L_{\text{FM}} + \text{constant}, \qquad\text{so the gradients agree.}\;\blacksquare $$
+#
+# In words: complete the square; stand still at one place, and the middle term averages to zero; the rest is the disagreement of the pairs, which no network changes.
 
 # %%
-torch.manual_seed(1)
 net = VectorFieldMLP(2, hidden=32, t_dim=16)
 
 
-def both_gradients(net, t, xt, conditional, sign=1):
-    """The gradients of the FM and of the CFM loss on the same examples, as two long vectors. sign = -1: a wrong target."""
-    weights = list(net.parameters())
-    v = net(t, xt)
-    gradients = []
-    for target in (mixture.velocity(path, t, xt), sign * conditional):
-        loss = (v - target).square().sum(dim=1).mean()
-        gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights, retain_graph=True)]))
-    return gradients
+def draw(n):
+    """Times [n], places [n, 2] and the velocities of single pairs [n, 2]."""
+    x1, t = data.sample(n).float(), torch.rand(n)
+    x0 = torch.randn_like(x1)
+    return t, path.sample_xt(t, x0, x1), path.target_ut(t, x0, x1)
 
-
-batches = [100, 316, 1_000, 3_162, 10_000, 31_623, 100_000]
-repeats = [150, 150, 100, 80, 40, 20, 10]
-reference = torch.stack([both_gradients(net, *draw(100_000))[0] for _ in range(4)]).mean(0).norm()
-rms, rms_error = [], []
-for n, r in zip(batches, repeats, strict=True):
-    squares = torch.stack(
-        [((a - b).norm() / reference) ** 2 for a, b in (both_gradients(net, *draw(n)) for _ in range(r))]
-    )
-    mean = estimate(squares)
-    rms.append(mean.mean**0.5)
-    rms_error.append(0.5 * mean.std_error / mean.mean)  # standard error of log(rms)
-    print(
-        f"batch {n:7}: relative difference of the two gradients {100 * rms[-1]:6.2f} % ± {100 * rms[-1] * rms_error[-1]:.2f}"
-    )
-
-weight = 1 / torch.tensor(rms_error, dtype=torch.float64)  # weighted least squares on the logarithms
-x, y = torch.tensor(batches, dtype=torch.float64).log(), torch.tensor(rms, dtype=torch.float64).log()
-design = torch.stack([torch.ones_like(x), x], dim=1) * weight[:, None]
-slope = torch.linalg.lstsq(design, (y * weight)[:, None]).solution[1, 0].item()
-slope_error = torch.linalg.inv(design.T @ design)[1, 1].sqrt().item()
-print(f"slope in the log-log plot: {slope:.3f} ± {1.96 * slope_error:.3f} (95 %)")
-fm, flipped = both_gradients(net, *draw(100_000), sign=-1)
-print(f"wrong twin, the target's sign flipped: still {100 * (fm - flipped).norm() / reference:.0f} % at batch 100000")
-assert abs(slope + 0.5) < 4.5 * slope_error and slope_error < 0.03
-assert (fm - flipped).norm() / reference > 10 * rms[-1]
 
 # %% [markdown]
-# They are **not** equal on a batch. They are equal *in expectation*, and the difference shrinks as $B^{-1/2}$, like every average. A hundredfold batch: about a tenth of the difference. With a wrong target the difference stays.
+# ## The three losses add up
 #
-# Is it really zero in the mean, or just small? Repeat the batch many times, for three different networks, and look at the mean difference in units of its standard error, along a few random directions in weight space. These $z$-scores should look like standard normal numbers. For the wrong twin, with the target $x_0 - x_1$, they do not.
+# Read the last line as a statement about numbers: for *every* network the two losses differ by the same constant, the variance of the pairs. Take a network that was never trained, and a field that is plainly bad.
 
 
 # %%
-def z_scores(seed, wrong=False, repeats=40, batch=400, directions=8):
-    torch.manual_seed(seed)
-    other = VectorFieldMLP(2, hidden=32, t_dim=16)
-    probe = torch.randn(sum(p.numel() for p in other.parameters()), directions)
-    difference = []
-    for _ in range(repeats):
-        fm, cfm = both_gradients(other, *draw(batch), sign=-1 if wrong else 1)
-        difference.append((fm - cfm) @ probe)
-    difference = torch.stack(difference)
-    return difference.mean(0) / (difference.std(0) / math.sqrt(repeats))
+def losses(v, t, x, pair):
+    with torch.no_grad():
+        cfm = (v(t, x) - pair).square().sum(1)
+        fm = (v(t, x) - data.velocity(path, t, x)).square().sum(1)
+    return cfm, fm, data.velocity_var(path, t, x)
 
 
-z = torch.cat([z_scores(seed) for seed in (2, 3, 4)])
-z_wrong = z_scores(5, wrong=True)
-print(
-    f"{len(z)} z-scores over 3 networks: mean square {z.square().mean():.2f} (1 expected), largest {z.abs().max():.1f}"
+for name, v in {"an untrained network": net, "the field 3 - 2 x": lambda t, x: 3 - 2 * x}.items():
+    cfm, fm, variance = losses(v, *draw(60_000))
+    twins = {"FM as a mean over the dimensions": estimate(cfm - fm / 2 - variance), "no constant": estimate(cfm - fm)}
+    verify(f"{name}: CFM - FM - variance", estimate(cfm - fm - variance), 0.0, wrong=twins)
+
+# %% [markdown]
+# Two things follow. **The loss does not go to zero**: the constant stays (lesson 04 trains down to it). And a lower loss means a better model only for the same data, path and times, as the constant depends on all three.
+#
+# Where in $t$ do the pairs disagree most?
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+t, x, pair = draw(120_000)
+order = t.argsort()
+by_time = data.velocity_var(path, t, x)[order].reshape(40, -1).mean(1)
+peak = (by_time.argmax().item() + 0.5) / 40
+predict(
+    "At which t do the pairs of these three clumps disagree most, on average over all places?",
+    peak,
+    low=0,
+    high=1,
+    step=0.01,
+    because=f"At t = 0 the place says nothing about the data, and the variance is that of the data, {by_time[0]:.1f} in all. Then the same doubt must be settled in less and less time, so velocities differ more: {by_time.max():.1f} at the peak. Once it is clear which clump is meant, the variance falls.",
 )
-print(f"wrong twin, the sign of one target flipped: mean square {z_wrong.square().mean():.0f}")
-assert z.abs().max() < 5 and z.square().mean() < 2.5 < 20 < z_wrong.square().mean()
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+centres = (torch.arange(40) + 0.5) / 40
+direct = (pair - data.velocity(path, t, x)).square().sum(1)[order].reshape(40, -1).mean(1)
+fig, (axis,) = panels(1, 2.3)
+axis.plot(centres, direct, ".", color=COLORS["model"])
+axis.plot(centres, by_time, color=COLORS["exact"], linewidth=1.2)
+axis.set(xlabel="t", ylabel="variance of the pairs", ylim=(0, None), xlim=(0, 1))
+axis.annotate("which clump?", (0.27, by_time.max()), xytext=(0.42, by_time.max() - 0.2), fontsize=9)
+axis.annotate("where inside it?", (0.87, by_time[34]), xytext=(0.75, by_time[34] + 0.7), fontsize=9)
+axis.text(0.02, 0.3, "line: closed form, points: 3,000 pairs each", fontsize=9)
+show(
+    fig,
+    "The variance of the pairs' velocities over t: it rises to a peak near t = 0.25, falls until t = 0.7, has a second, low hill near 0.87, and ends at 2.",
+)
+late = by_time[-1]
+verify("near t = 1 the variance is that of the noise, 1 in each dimension", late, 2.0, limit=0.15, wrong={"its peak": by_time.max()})  # fmt: skip
+points = GaussianMixture(data.means, torch.tensor(0.01), data.weights)
+
+
+def second_hill(d):
+    """How far the variance rises again after its valley."""
+    t = (torch.arange(20_000) + 0.5) / 20_000
+    x1 = d.sample(len(t)).float()
+    curve = d.velocity_var(path, t, path.sample_xt(t, torch.randn_like(x1), x1)).reshape(40, -1).mean(1)
+    return curve[30:38].max() - curve[22:34].min()
+
+
+verify("the second hill is real (its height over the valley before it)", second_hill(data), at_least=0.2, wrong={"clumps without width": second_hill(points)})  # fmt: skip
 
 # %% [markdown]
-# ## See the two clouds become one
+# Two hills. As $x_1 - x_0 = (x_1 - x_t)/(1-t)$, the variance is the doubt about $x_1$, divided by $(1-t)^2$. On the first hill the doubt is *which clump*. On the second it is *where inside it*: for one clump of width $s$ in two dimensions, $2s^2/\bigl(t^2 s^2 + (1-t)^2\bigr)$, highest at $t = 1/(1+s^2)$. At $t = 1$ the data point is known, and the noise is not: its variance is 1 in each dimension.
 #
-# Drag the batch size $B$. Each point is the gradient on one batch, seen along the two directions in weight space in which it varies most: one cloud for the loss with the exact field, one for the loss with single pairs. Both shrink to the *same* place. The second is wider: that is the price of not knowing $u_t$.
+# ## Equal on average, not on a batch
+#
+# "The gradients are equal." On *one* batch of 1,000 pairs, are they?
+
 
 # %%
+def gradients(t, x, pair):
+    """Of the FM and of the CFM loss, on the same examples: two long vectors."""
+    v, found = net(t, x), []
+    for target in (data.velocity(path, t, x), pair):
+        loss = (v - target).square().sum(1).mean()
+        grad = torch.autograd.grad(loss, list(net.parameters()), retain_graph=True)
+        found.append(torch.cat([g.flatten() for g in grad]))
+    return found
+
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+sizes, repeats = [100, 316, 1_000, 3_162, 10_000, 31_623], [120, 100, 80, 50, 25, 12]
+length = torch.stack([gradients(*draw(50_000))[0] for _ in range(4)]).mean(0).norm()
+gap = lambda n: estimate(
+    [((torch.sub(*gradients(*draw(n)))).norm() / length) ** 2 for _ in range(repeats[sizes.index(n)])]
+)
+squares = [gap(n) for n in sizes]
+weight = torch.tensor([s.mean / s.std_error for s in squares]).double()  # least squares on the logarithms
+design = torch.stack([torch.ones(len(sizes)), torch.tensor(sizes).log()], 1).double() * weight[:, None]
+logs = torch.tensor([s.mean for s in squares]).double().log()[:, None] * weight[:, None]
+slope = torch.linalg.lstsq(design, logs).solution[1, 0].item() / 2
+slope_error = torch.linalg.inv(design.T @ design)[1, 1].sqrt().item() / 2
+off = [100 * s.mean**0.5 for s in squares]
+predict(
+    "A batch of 1,000 pairs: how far apart are the two gradients, in percent of their length?",
+    off[2],
+    low=0,
+    high=2.5 * off[2],
+    unit=" %",
+    because=f"Not equal. With 100 pairs it is {off[0]:.0f} %, with {sizes[-1]:,} still {off[-1]:.1f} %: a hundred times the pairs, a tenth of the difference.",
+)
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+verify(
+    "the difference shrinks with the root of the batch (slope in a log-log plot)",
+    Estimate(slope, slope_error, len(sizes)),
+    -0.5,
+    wrong={"a difference that stays": 0.0, "one over the batch": -1.0},
+)
+t, x, pair = draw(100_000)
+share = lambda pair: (torch.sub(*gradients(t, x, pair))).norm() / length
+verify("100,000 pairs: the relative difference", share(pair), at_most=0.05, wrong={"the sign flipped": share(-pair)})
+probe = torch.randn(len(gradients(t[:2], x[:2], pair[:2])[0]), 8)
+z = []
+for seed in (2, 3, 4):
+    torch.manual_seed(seed)
+    net = VectorFieldMLP(2, hidden=32, t_dim=16)
+    z.append(
+        [[torch.sub(*gradients(t, x, s * p)) @ probe for t, x, p in (draw(400) for _ in range(40))] for s in (1, -1)]
+    )
+scores = lambda k: torch.cat([(d := torch.stack(a[k])).mean(0) / (d.std(0) / 40**0.5) for a in z]).square().mean()
+verify("its mean over 40 batches is zero, for three networks in 8 directions (mean square, in standard errors)", scores(0), at_most=3.0, wrong={"the sign flipped": scores(1)})  # fmt: skip
+
+# %% [markdown]
+# They are **not** equal on a batch. They are equal *in expectation*, and a batch comes near as $B^{-1/2}$, like every average. With a wrong target the difference stays.
+#
+# Below, each point is the gradient on one batch, along the two directions in weight space in which it varies most. Once for the loss with the field, once for the loss with single pairs. Drag the batch size. **Both clouds shrink to the same place; the second is wider.** That is the price of not knowing $u_t$.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(6)
-start = torch.stack([both_gradients(net, *draw(64))[1] for _ in range(80)])
+net = VectorFieldMLP(2, hidden=32, t_dim=16)
+start = torch.stack([gradients(*draw(64))[1] for _ in range(80)])
 directions = torch.linalg.svd(start - start.mean(0), full_matrices=False).Vh[:2].T
 plane = directions / ((start - start.mean(0)) @ directions).std(0)  # both axes in units of their spread at 64 pairs
 sizes = [64, 128, 256, 512, 1024, 2048, 4096]
-frames = {"FM: exact field": [], "CFM: single pairs": []}
+frames = {"FM: the field": [], "CFM: single pairs": []}
 examples = [draw(sizes[-1]) for _ in range(60)]  # a smaller batch is the beginning of a larger one
 for n in sizes:
-    pairs = [both_gradients(net, *(values[:n] for values in e)) for e in examples]
-    for name, chosen in zip(frames, zip(*pairs, strict=True), strict=True):
+    both = [gradients(*(values[:n] for values in e)) for e in examples]
+    for name, chosen in zip(frames, zip(*both, strict=True), strict=True):
         frames[name].append(torch.stack(chosen) @ plane)
 frames = {name: torch.stack(f) for name, f in frames.items()}
-middle = frames["FM: exact field"][-1].mean(0).tolist()
+middle = frames["FM: the field"][-1].mean(0).tolist()
 player = FlowPlayer(
     torch.log2(torch.tensor(sizes, dtype=torch.float64)),
     [Panel(f, title=name, color=c, dot=3) for (name, f), c in zip(frames.items(), ("exact", "model"), strict=True)],
     limits=(middle[0] - 3, middle[0] + 3, middle[1] - 2.5, middle[1] + 2.5),
     label="log₂ B",
-    alt="Two clouds of gradients, for the exact field and for single pairs. As the batch grows both shrink to the same point; the second is wider.",
+    alt="Two clouds of gradients, for the field and for single pairs. As the batch grows both shrink to the same point; the second is wider.",
 )
 player.t = 8.0
 player
 
 # %% [markdown]
-# ## The three losses add up
-#
-# Line 4 of the card says $\mathcal L_{\text{CFM}} = \mathcal L_{\text{FM}} + \mathbb E\operatorname{tr}\operatorname{Var}$, with the *same* constant for every network. Two networks, one very bad. Each number comes with its standard error, so that "adds up" has a meaning.
-
-
-# %%
-def bad(t, x):
-    return 3 - 2 * x
-
-
-torch.manual_seed(7)
-print(f"{'network':12}{'CFM':>20}{'FM':>20}{'CFM - FM':>20}{'E tr Var':>20}{'z':>6}")
-gaps = []
-for name, v in {"untrained": net, "3 - 2x": bad}.items():
-    t, xt, conditional = draw(60_000)
-    with torch.no_grad():
-        output = v(t, xt)
-    cfm = (output - conditional).square().sum(dim=1)
-    fm = (output - mixture.velocity(path, t, xt)).square().sum(dim=1)
-    var = mixture.velocity_var(path, t, xt)
-    closing = estimate(cfm - fm - var)
-    gaps.append(estimate(cfm - fm))
-    z = closing.mean / closing.std_error
-    print(f"{name:12}{estimate(cfm)!s:>20}{estimate(fm)!s:>20}{gaps[-1]!s:>20}{estimate(var)!s:>20}{z:6.1f}")
-    assert abs(z) < 4.5
-halved = estimate(cfm - fm / 2 - var)  # the wrong twin: mean over the two dimensions in one of the terms
-print(f"wrong twin, FM averaged over dimensions: z = {halved.mean / halved.std_error:.0f}")
-assert abs(halved.mean / halved.std_error) > 20
-
-# %% [markdown]
-# Two consequences. **The loss does not go to zero** – the constant remains (lesson 04 trains down to it). And the variance, whose mean over $t$ is the constant, depends on $t$: targets are noisier at some times than at others.
-#
-# > **Predict, then run (2).** Where in $t$ is the target noisiest: near the noise, in the middle, or near the data?
-
-# %%
-torch.manual_seed(8)
-t, xt, conditional = draw(60_000, torch.float64)
-order = t.argsort()
-bins = mixture.velocity_var(path, t, xt)[order].reshape(30, 2000).mean(1)
-centres = t[order].reshape(30, 2000).mean(1)
-direct = (conditional - mixture.velocity(path, t, xt)).square().sum(1)[order].reshape(30, 2000).mean(1)
-
-fig, (axis,) = panels(1, 2.3)
-axis.plot(centres, direct, ".", color=COLORS["model"])
-axis.plot(centres, bins, color=COLORS["exact"], linewidth=1.2)
-axis.set(xlabel="t", ylabel="tr Var of the target", ylim=(0, None))
-axis.text(0.6, 3.6, "line: closed form\npoints: 2,000 pairs each", fontsize=9)
-show(
-    fig,
-    "The variance of the target given x_t over t: it rises to a maximum near t = 0.25, falls until t = 0.7, rises a little to a second, low hill near t = 0.87, and ends at 2.",
-)
-late = centres > 0.5
-dip, hill = bins[late].min(), bins[centres > 0.75].max()
-print(
-    f"variance {bins[0]:.2f} near t = 0, largest {bins.max():.2f} at t = {centres[bins.argmax()]:.2f}, {bins[-1]:.2f} near t = 1"
-)
-print(
-    f"lowest {dip:.2f} at t = {centres[late][bins[late].argmin()]:.2f}, second hill {hill:.2f} at t = {centres[centres > 0.75][bins[centres > 0.75].argmax()]:.2f}"
-)
-s2, ts = mixture.stds**2, torch.linspace(0.75, 1, 251, dtype=torch.float64)[:, None]
-inside_a_clump = (mixture.weights * 2 * s2 / (ts**2 * s2 + (1 - ts) ** 2)).sum(1)
-print(f"doubt inside a clump alone: largest {inside_a_clump.max():.2f} at t = {ts[inside_a_clump.argmax(), 0]:.2f}")
-assert 0.15 < centres[bins.argmax()] < 0.4
-assert dip < hill - 0.05 and bins[-1] < hill - 0.05  # the second hill is real
-assert abs(hill - inside_a_clump.max()) < 0.1
-
-# %% [markdown]
-# At $t = 0$ the position says nothing about the data, and the variance is that of $x_1$. In between, $x_1 - x_0 = (x_1 - x_t)/(1-t)$, so the variance is $\operatorname{tr}\operatorname{Var}[x_1\mid x_t]/(1-t)^2$. At first the factor grows faster than the doubt about $x_1$ shrinks. Then it becomes clear which clump it is, and the variance falls. What is left is the doubt *inside* a clump. For one clump of width $s$ it is $2s^2/\bigl(t^2 s^2 + (1-t)^2\bigr)$: a low hill of its own, at $t = 1/(1+s^2)$. That is the second hill of the curve. At $t = 1$ the variance is that of the unknown noise, 2 in two dimensions.
-#
 # ## A perfect fit memorises
 #
-# In practice the data are finite: $N$ training points. For them $u_t$ can be computed exactly, as a mean over the $N$ points. It is the *best possible* answer to the training loss. And its flow ends on the training points:
+# In practice the data are $N$ training points. Then the field can be computed: `says`, with an average over the $N$ points, is *exactly* the best answer to the training loss. What does it generate? Change the number of points.
 
 # %%
-torch.manual_seed(9)
-training = mixture.sample(64)
-finite = EmpiricalDistribution(training)
-x0 = torch.randn(1000, 2, dtype=torch.float64)
-ends = {
-    "exact field of 64 points": euler_sampler(lambda t, x: finite.velocity(path, t, x), x0, steps=300),
-    "exact field of the distribution": euler_sampler(lambda t, x: mixture.velocity(path, t, x), x0, steps=100),
-}
-fig, axes = panels(2, 2.7)
-copies = {}
-for ax, (name, x) in zip(axes, ends.items(), strict=True):
-    copies[name] = (torch.cdist(x, training).min(dim=1).values < 0.01).double().mean().item()
-    cloud(ax, x, "model", size=4)
-    ax.scatter(*training.T, s=26, facecolors="none", edgecolors=COLORS["data"], linewidths=1)
-    ax.set_title(name, fontsize=9)
-    plots.bare(ax, (-3.6, 3.6, -2.6, 3.2))
-    print(f"{name:34} {100 * copies[name]:5.1f} % of 1,000 samples lie within 0.01 of a training point")
-show(fig, "Left: all samples lie on the 64 circled training points. Right: the samples fill the three clumps.")
-assert copies["exact field of 64 points"] > 0.99 and copies["exact field of the distribution"] < 0.05
+FlowLab(three_gaussians(), MEMORY, layers=["particles"], controls=["t", "points"], tour=SETS, steps=50, particles=200)
+
+
+# %%
+training, noise = data.sample(64), torch.randn(500, 2).double()
+few = EmpiricalDistribution(training)
+ends = {d: euler_sampler(lambda t, x, d=d: d.velocity(path, t, x), noise, steps=200) for d in (few, data)}
+stray = lambda d: (torch.cdist(ends[d], training).min(1).values > 0.05).double().mean()
+verify("the field of 64 points ends on them (share of samples elsewhere)", stray(few), at_most=0.01, wrong={"the field of the distribution": stray(data)})  # fmt: skip
 
 # %% [markdown]
-# So "the marginal field is intractable", as the interview sheet has it, needs a second half: for *finite data* it is exactly computable, and it only returns training points. (Of the exact field's samples a few are near one by chance.) A trained network gives new samples because it does **not** reach this minimum.
+# You will often read that $u_t$ is intractable. For finite data it is not: it is one line of code. But all it does is give the training points back. A trained network makes new samples because it does **not** reach this minimum. Its shape, its size and the time it is given keep it from there.
 #
 # ## Traps
 #
-# - "The gradients are equal" – in expectation. On a batch they differ by the noise of the targets.
-# - "CFM picks the OT map" (optimal transport: the map from noise to data with the smallest mean squared distance). It picks the conditional mean $\mathbb E[\dot x_t \mid x_t]$, whatever the **coupling**, that is, the way in which noise and data are paired. Lipman et al. say themselves (section 4.1) that their *marginal* field is not an optimal transport map.
-# - "A lower CFM loss means a better model" – only on the same data, path and distribution of $t$: the constant depends on all three.
-
-# %% [markdown]
+# - "The gradients are equal." In expectation. On a batch they differ by the noise of the pairs.
+# - "CFM finds the optimal transport map" (the one that moves the noise with the least mean squared distance). It finds the mean velocity of the pairs, however noise and data are paired. Lipman et al. say it themselves: optimal for one $z$, not for the marginal field (section 4.1).
+# - "A lower loss is a better model." Only on the same data, path and times.
+#
 # ## Your turn
 #
-# Replace `return None` by your answer and run the cell. The checker tries random inputs and names the mistake that it recognises.
-
-# %% [markdown]
+# Replace `return None` by your answer and run the cell. Any right answer is accepted; a wrong one is told what is wrong.
+#
 # **1. Write the CFM loss (screen, 8 minutes).** For the straight line, with everything given: `model(t, x)`, `t` [B], `x0` and `x1` [B, d]. Return the loss of the formula, a scalar.
 
 
@@ -357,9 +369,8 @@ check("cfm_loss", my_loss)
 # ```
 #
 # </details>
-
-# %% [markdown]
-# **2. The marginal field of a data set (on-site, 12 minutes).** For the straight line and a finite set `data` [N, d], return $u_t(x) = \frac{E[x_1 \mid x_t = x] - x}{1 - t}$ for a number `t` and points `x` [B, d].
+#
+# **2. The field of a data set (on-site, 12 minutes).** For the straight line and a finite set `data` [N, d], return $u_t(x) = \frac{\mathbb E[x_1 \mid x_t = x] - x}{1 - t}$ for a number `t` and places `x` [B, d].
 
 
 # %%
@@ -372,7 +383,7 @@ check("marginal_field", marginal_field)
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Given $x_1$, $x_t$ is $\mathcal N(t\,x_1, (1-t)^2 I)$. The posterior weights of the data points are a softmax.
+# Given $x_1$, $x_t$ is $\mathcal N(t\,x_1, (1-t)^2 I)$. The weights of the data points are a softmax.
 #
 # </details>
 #
@@ -385,8 +396,7 @@ check("marginal_field", marginal_field)
 # ```
 #
 # </details>
-
-# %% [markdown]
+#
 # ## Interview walkthrough
 #
 # Say your answer aloud before you open a card. Each has the 30-second answer, the usual mistake, and the section that proves it.
@@ -399,13 +409,15 @@ interview_cards(
 # %% [markdown]
 # ## You can now …
 #
-# 1. write $u_t(x) = \mathbb E[u_t(x_t\mid z)\mid x_t = x]$ and estimate it with weights $p_t(x\mid x_1)$;
-# 2. prove the theorem: complete the square, condition on $x_t$, the cross term vanishes, the rest has no $\theta$;
-# 3. say that the gradients agree in the mean, with a difference of order $B^{-1/2}$ on a batch;
-# 4. explain why the exact minimiser on finite data reproduces the data.
+# 1. write $u_t(x) = \mathbb E[\dot x_t \mid x_t = x]$, and compute it as an average with the weights $p_t(x\mid x_1)$;
+# 2. prove the theorem: complete the square, stand still at $x_t$, the middle term vanishes, the rest has no $\theta$;
+# 3. say that the gradients agree in the mean, and differ by order $B^{-1/2}$ on a batch;
+# 4. say why the exact minimiser on finite data gives the data back.
+#
+# Next: [03 · the paths](03_paths.ipynb). Why a straight line, and what would another one change?
 #
 # ## References
 #
-# - Y. Lipman et al., *Flow Matching for Generative Modeling*, 2023, arXiv 2210.02747: Theorems 1 and 2, equations 5–9, section 4.1.
-# - A. Tong et al., *Improving and Generalizing Flow-Based Generative Models*, 2023, arXiv 2302.00482: general conditioning variables $z$, Theorems 3.1 and 3.2.
+# - Y. Lipman et al., *Flow Matching for Generative Modeling*, ICLR 2023, arXiv 2210.02747: Theorems 1 and 2, equations 5–9, section 4.1.
+# - A. Tong et al., *Improving and Generalizing Flow-Based Generative Models*, TMLR 2024, arXiv 2302.00482: general conditioning variables $z$, Theorems 3.1 and 3.2.
 # - P. Vincent, *A Connection Between Score Matching and Denoising Autoencoders*, 2011: the same argument for the score.
