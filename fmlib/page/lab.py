@@ -70,7 +70,8 @@ class FlowLab(anywidget.AnyWidget):
               present setting stays behind as a shadow), "mixture" (drag, widen, add and remove components), "weights"
               (a handle for each), "launch" (a click starts a trajectory); in the plane also "draw" (strokes become
               small Gaussians) and "presets".
-    tour:     stops, each a dict with a "caption" and any of the traits below.
+    tour:     stops, each a dict with a "caption" and any of the traits below. The lab opens on the first one; what is
+              given as a trait of its own comes before it.
     alt:      what the lab shows, in words.
     limits:   (left, right, bottom, top); None: around data and noise.
 
@@ -141,6 +142,8 @@ class FlowLab(anywidget.AnyWidget):
         begin = {"probe": [0.5] * mixture.dim} if set(layers) & set(AT_PROBE) else {}
         if "box" in layers:
             begin["box"] = [-0.8, 0.8] * mixture.dim
+        if tour:  # its first caption is true on opening
+            begin |= {name: value for name, value in tour[0].items() if name not in ("caption", "mixture")}
         with family(type(self).__name__, alt) as model_id:
             super().__init__(
                 model_id=model_id,

@@ -46,7 +46,7 @@ class Table:
 
     def _repr_html_(self) -> str:
         head = "".join(f'<th scope="col" style="text-align: left">{h}</th>' for h in HEAD)
-        wraps = ("normal", "nowrap", "normal", "nowrap", "normal")
+        wraps = ("normal", "nowrap", "nowrap", "nowrap", "normal")
         cell = '<td style="text-align: left; white-space: {}">{}</td>'
         rows = "".join(
             "<tr>" + "".join(cell.format(w, html.escape(c)) for w, c in zip(wraps, r.cells(), strict=True)) + "</tr>"

@@ -138,3 +138,11 @@ def test_a_damaged_state_from_the_page_is_refused(mixture):
     with pytest.raises((ValueError, TypeError, traitlets.TraitError)):
         lab.set_state({"mixture": mixture})
     assert len(lab.mixture.means) == 3
+
+
+def test_a_lab_opens_on_the_first_stop_of_its_tour():
+    """A first caption speaks of what is seen. A trait of its own comes before it; wrong twin: the second stop."""
+    stops = [{"caption": "One.", "t": 0.9, "steps": 3}, {"caption": "Two.", "t": 0.1, "steps": 5}]
+    lab = FlowLab(three_gaussians(), ALT, tour=stops, steps=7)
+    assert (lab.t, lab.steps) == (0.9, 7) and lab.t != stops[1]["t"]
+    assert FlowLab(three_gaussians(), ALT).t == 0.5
