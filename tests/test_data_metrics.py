@@ -11,14 +11,19 @@ from sklearn.datasets import make_moons
 
 from fmlib import (
     dequantise,
+    eight_gaussians,
     energy_distance,
     estimate,
     frechet_distance,
     load_digits_flow,
+    missed_share,
     nearest_distance,
     normalized_path_energy,
+    off_support_share,
     path_energy,
+    rectified_flow_path,
     sample_checkerboard,
+    sample_eight_gaussians,
     sample_moons,
     sampling_floor,
     sliced_w2,
@@ -204,3 +209,47 @@ def test_digit_classifier_is_trained_on_real_digits_alone():
     assert classifier.features(digits.test).shape == (360, 64) and not classifier.training
     upside_down = digits.test.reshape(-1, 8, 8).flip(1).reshape(-1, 64)
     assert classifier.agreement(upside_down, digits.test_labels) < 0.7
+
+
+def test_a_lost_clump_and_stray_points_are_told_apart():
+    """Each measure is the other's wrong twin: where one sees the fault, the other reads what fresh data read."""
+    eight, path = eight_gaussians(), rectified_flow_path()
+    log_prob = lambda x: eight.log_prob(path, 1.0, x)
+    real, fresh = sample_eight_gaussians(8_000), sample_eight_gaussians(8_000)
+    lost = fresh[(fresh - torch.tensor([3.0, 0.0])).norm(dim=1) > 1.2]
+    stray = fresh.clone()
+    stray[:400] += torch.randn(400, 2)
+    centres = eight.means.float()
+    centre = centres[torch.cdist(fresh, centres).argmin(dim=1)]
+    narrow = (fresh + centre) / 2  # each clump drawn together to half its width
+    missed = {name: missed_share(x, real) for name, x in (("fresh", fresh), ("lost", lost), ("stray", stray))}
+    off = {
+        name: off_support_share(x, real, log_prob) for name, x in (("fresh", fresh), ("lost", lost), ("stray", stray))
+    }
+    assert abs(missed["fresh"].mean - 2**-7) < 5 * 1.4 * missed["fresh"].std_error
+    assert missed["lost"].mean == pytest.approx(1 / 8, abs=0.02) and off["lost"].mean < 0.015
+    assert off["stray"].mean > 0.025 and missed["stray"].mean < 0.013
+    assert missed_share(narrow, real).mean > 0.05 and off_support_share(narrow, real, log_prob).mean < 0.005
+
+
+def test_missed_share_by_hand():
+    real = torch.tensor([[0.0], [1.0], [2.0], [10.0]])  # balls of 1, 1, 1 and 8 around them, to their nearest others
+    assert missed_share(torch.tensor([[0.5], [0.6]]), real, 1)[0] == 0.25 + 0.25  # 2 and 10 have no sample near
+    assert missed_share(torch.tensor([[2.0], [2.0]]), real, 1)[0] == 0.25
+    assert missed_share(real.repeat(2, 1), real.repeat(2, 1), 1)[0] == 0  # a ball of radius 0 around a double holds it
+    share = missed_share(real, real, 3)
+    assert share == (0, pytest.approx(math.sqrt(1 / 6 * 5 / 6 / 4)), 4)
+    with pytest.raises(ValueError, match=r"real must hold more than 7 points \(neighbours\), got 4"):
+        missed_share(real, real)
+    with pytest.raises(ValueError, match="neighbours must be an integer of at least 1, got 0"):
+        missed_share(real, real, 0)
+
+
+def test_missed_share_reads_a_power_of_a_half_on_fresh_data():
+    """2^-k at equal numbers; with twice as many samples as real points 3^-k: of the points around, a third is real."""
+    for k in (1, 3):
+        for samples, base in ((2_000, 2), (4_000, 3)):
+            read = [missed_share(sample_moons(samples), sample_moons(2_000), k) for _ in range(10)]
+            shares = estimate([share.mean for share in read])
+            assert abs(shares.mean - base**-k) < 5 * shares.std_error
+            assert shares.std_error * math.sqrt(10) < 3 * read[0].std_error
