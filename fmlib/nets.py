@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fmlib.checks import at_least_single, check_int, check_label, check_points, check_t, check_tensor, in_double
+from fmlib.checks import check_int, check_label, check_number, check_points, check_t, check_tensor, in_double
+from fmlib.paths import FlowPath
 
 
 class _Single(nn.Module):
@@ -53,11 +54,9 @@ class Normaliser(_Single):
         """Mean and standard deviation of data [N, ...], N >= 2.
 
         One scale for all coordinates keeps their proportions, as pixels want it: the root mean square of their
-        standard deviations. per_coordinate: each its own, for coordinates in units of their own. What does not vary
-        keeps the scale 1.
+        standard deviations. per_coordinate: each its own, for units of their own. What does not vary keeps 1.
         """
-        check_tensor("data", data)
-        if len(data) < 2 or not bool(data.isfinite().all()):
+        if len(check_tensor("data", data)) < 2 or not bool(data.isfinite().all()):
             raise ValueError(f"data must be finite, of shape [N, ...] with N >= 2, got {list(data.shape)}")
         x = in_double(data)
         std = x.std(dim=0, correction=0) if per_coordinate else x.var(dim=0, correction=0).mean().sqrt()
@@ -72,8 +71,7 @@ class Normaliser(_Single):
         return (self._check("z", z) * self.scale + self.mean).to(z.dtype)
 
     def _check(self, name: str, x: Tensor) -> Tensor:
-        check_tensor(name, x)
-        if x.shape[1:] != self.mean.shape:
+        if check_tensor(name, x).shape[1:] != self.mean.shape:
             raise ValueError(f"{name} must have shape {['B', *self.mean.shape]}, got {list(x.shape)}".replace("'", ""))
         return x
 
@@ -85,7 +83,7 @@ class SinusoidalTimeEmbed(_Single):
     quarter turn over [0, 1], so every feature moves; the factor 64 was chosen here, and lesson 04 measures what it
     does. The Transformer's embedding (Vaswani et al. 2017, section 3.5) has frequencies from 1 down to 1e-4, made
     for positions 0, 1, 2, ...: on [0, 1] almost all of its features stand still. FLUX and SD3.5 keep those
-    frequencies and multiply t by 1000 instead. Angles are computed in single precision at least.
+    frequencies and multiply t by 1000 instead. Angles are computed in single precision at least, that of the buffer.
 
     dim: an even number >= 4. Raises TypeError or ValueError otherwise.
     """
@@ -93,20 +91,17 @@ class SinusoidalTimeEmbed(_Single):
     def __init__(self, dim: int):
         super().__init__()
         if check_int("dim (t_dim of a network)", dim, minimum=4) % 2:
-            raise ValueError(
-                f"dim (t_dim of a network) must be even, a cosine and a sine for each frequency, got {dim}"
-            )
+            raise ValueError(f"dim (t_dim of a network) must be even, for a cosine and a sine each, got {dim}")
         freqs = [math.pi / 2 * 64 ** (k / (dim // 2 - 1)) for k in range(dim // 2)]
         self.register_buffer("freqs", torch.tensor(freqs, dtype=torch.float32), persistent=False)
 
     def forward(self, t: Tensor) -> Tensor:
-        dtype = at_least_single(t)
-        angle = t.to(dtype)[:, None] * self.freqs.to(dtype)
+        angle = t[:, None] * self.freqs
         return torch.cat([angle.cos(), angle.sin()], dim=-1).to(t.dtype)
 
 
 class _VectorField(nn.Module):
-    """What both networks share: the projections of x, of t and of the class, and the checks on what comes in."""
+    """What the networks share: the projections of x, of t and of the class, and the checks on what comes in."""
 
     def __init__(self, dim: int, hidden: int, t_dim: int, num_classes: int | None):
         super().__init__()
@@ -159,6 +154,38 @@ class VectorFieldMLP(_VectorField):
 
     def forward(self, t: Tensor, x: Tensor, label=None) -> Tensor:
         return self.trunk(self.condition(t, x, label) + self.x_in(x))
+
+
+class FourierMLP(VectorFieldMLP):
+    """v = (best linear velocity) x + c(t) F(t, x / std x_t), F a `VectorFieldMLP`: draws edges that F alone blurs.
+
+    path, data_std: of the training. The linear part is exact for data N(0, data_std^2 I); c(t) is the spread of u_t
+        that it leaves, so that F learns numbers of about 1 (EDM, Karras et al. 2022, arXiv 2206.00364, section 5).
+    waves: how many waves F sees besides x (Tancik et al. 2020, arXiv 2006.10739), whose frequencies are drawn from
+        N(0, frequency^2 I) when the network is made. The rest, and how it is called, as for `VectorFieldMLP`.
+    """
+
+    def __init__(
+        self, dim: int, path: FlowPath, data_std: float, hidden: int = 64, waves: int = 64, frequency: float = 3.0, **kw
+    ):
+        super().__init__(dim, hidden, **kw)
+        self.path, self.data_std = path, check_number("data_std", data_std, 0, open_low=True)
+        self.waves = _Single()
+        frequency = check_number("frequency", frequency, 0)
+        self.waves.register_buffer("w", frequency * torch.randn(dim, check_int("waves", waves)))
+        self.x_in = nn.Linear(dim + 2 * waves, hidden)
+
+    def forward(self, t: Tensor, x: Tensor, label=None) -> Tensor:
+        condition, dtype = self.condition(t, x, label), torch.promote_types(x.dtype, torch.float32)
+        c = self.path.at(torch.as_tensor(t, dtype=dtype, device=x.device).reshape(-1, 1))
+        var, s2 = (c.alpha * self.data_std) ** 2 + c.sigma**2, self.data_std**2
+        left = self.data_std * (c.d_alpha * c.sigma - c.alpha * c.d_sigma).abs() / var.sqrt()
+        angle = (z := x / var.sqrt()) @ self.waves.w.to(dtype)
+        f = self.trunk(condition + self.x_in(torch.cat([z, angle.cos(), angle.sin()], dim=1).to(x.dtype)))
+        return ((c.alpha * c.d_alpha * s2 + c.half_d_sigma_sq) / var * x + left * f).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"path={self.path.name}, data_std={self.data_std:g}"
 
 
 class ResidualMLP(_VectorField):
