@@ -1,10 +1,10 @@
-# make lab | test | prove | render | site | scripts | bench | seeds | again | lint.
+# make lab | test | prove | render | weights | site | scripts | bench | seeds | again | lint.
 # Only Python 3.11 to 3.14 and make are needed; the rest goes into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: lab test prove render site scripts bench seeds again lint
+.PHONY: lab test prove render weights site scripts bench seeds again lint
 
 lab: $(READY)
 	$(BIN)/python -m fmlib lab
@@ -20,6 +20,11 @@ prove: $(READY)
 # All lessons, or some: make render LESSONS="00 04"
 render: $(READY)
 	$(BIN)/python tools/render.py $(LESSONS)
+
+# Train what the lessons keep stored, by running them: before make render where a training changed. CHECK=--check
+# writes nothing and compares.
+weights: $(READY)
+	$(BIN)/python tools/weights.py $(CHECK) $(LESSONS)
 
 # Static pages in site/ whose players need neither kernel nor network.
 site: $(READY)

@@ -44,6 +44,7 @@ from fmlib.metrics import (
     energy_distance,
     estimate,
     frechet_distance,
+    missed_share,
     nearest_distance,
     normalized_path_energy,
     off_support_share,
@@ -54,7 +55,7 @@ from fmlib.metrics import (
     transport_cost,
     wasserstein2,
 )
-from fmlib.nets import Normaliser, ResidualMLP, SinusoidalTimeEmbed, VectorFieldMLP
+from fmlib.nets import FourierMLP, Normaliser, ResidualMLP, SinusoidalTimeEmbed, VectorFieldMLP
 from fmlib.paths import FlowPath, rectified_flow_path, ve_path, vp_cosine_path, vp_linear_path
 from fmlib.samplers import (
     CountCalls,
@@ -75,6 +76,7 @@ from fmlib.training import (
     train_flow_matching,
     uniform_t,
 )
+from fmlib.weights import trained
 
 # The names above without the rooms themselves, so that a lesson's `import *` brings no module.
 __all__ = [n for n, value in list(vars().items()) if n[0] != "_" and not isinstance(value, types.ModuleType)]

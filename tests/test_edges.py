@@ -70,6 +70,10 @@ class Toy(nn.Module):
         return self.linear(h)  # last, so that autocast leaves a half behind
 
 
+def as_it_is(net):
+    return net
+
+
 def numbers(name: str, *shape: int) -> Tensor:
     """Normal numbers that every dtype holds exactly; the same for the same name."""
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
@@ -160,6 +164,9 @@ OWN = {
     "SmallDiT": dict.fromkeys(("hidden", "t_dim"), lambda s: 8) | dict.fromkeys(("blocks", "heads"), lambda s: 1),
     "ResidualMLP": {"hidden": lambda s: 8},
     "VectorFieldMLP": {"hidden": lambda s: 8},
+    "FourierMLP": {"hidden": lambda s: 8, "waves": lambda s: 4, "data_std": lambda s: 1.5},
+    "missed_share": {"neighbours": lambda s: 3},
+    "trained": {"name": lambda s: "never-stored", "net": ARGUMENTS["model"], "train": lambda s: as_it_is},
     "MoonDataset": {"batch": lambda s: s.column.batch},
     "SampledBatches": {"batch": lambda s: s.column.batch},
     "SampledPairs": {"batch": lambda s: s.column.batch},
@@ -179,8 +186,8 @@ PAIR = "a distance needs two samples of each"
 REFUSED = {
     **{
         (n, "batch_of_1"): (ValueError, r"must have shape \[N, d\] with N >= 2, got \[1, 2\]", PAIR)
-        for n in "energy_distance frechet_distance nearest_distance normalized_path_energy off_support_share sliced_w2 "
-        "wasserstein2".split()
+        for n in "energy_distance frechet_distance missed_share nearest_distance normalized_path_energy sliced_w2 "
+        "off_support_share wasserstein2".split()
     },
     ("sampling_floor", "batch_of_1"): (ValueError, "n must be an integer of at least 2, got 1", PAIR),
     ("estimate", "batch_of_1"): (ValueError, "number of values must be .* at least 2, got 1", "one has no scatter"),
@@ -368,6 +375,11 @@ def paths_of(name: str, column: str) -> list:
     return list(PATHS) if uses_path(name) and column not in ("compiled", "no_float64") else ["rectified_flow"]
 
 
+@pytest.fixture(autouse=True)
+def training(monkeypatch):
+    monkeypatch.setenv("TRAIN", "1")  # nothing is stored for `trained`
+
+
 def test_every_public_name_is_on_the_walk():
     """A new function whose arguments have no recipe here is named, instead of being left out."""
     for name, function in PUBLIC.items():
@@ -377,7 +389,7 @@ def test_every_public_name_is_on_the_walk():
         assert not unknown, f"say in ARGUMENTS or OWN what {name} is called with: {sorted(unknown)}"
     rooms = {o.__module__ for o in PUBLIC.values()}
     named = "batches conventions conversions couplings data digits engine.dit gaussians grids guidance learner metrics"
-    assert rooms == {f"fmlib.{room}" for room in [*named.split(), "nets", "paths", "samplers", "training"]}
+    assert rooms == {f"fmlib.{room}" for room in [*named.split(), "nets", "paths", "samplers", "training", "weights"]}
     assert {name for name, _ in REFUSED} <= PUBLIC.keys() and {column for _, column in REFUSED} <= COLUMNS.keys()
     total = sum(len(paths_of(name, column)) for name, column in COMBINATIONS)
     print(f"{len(PUBLIC)} public names x {len(COLUMNS)} situations, with the paths {total} combinations")

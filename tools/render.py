@@ -11,6 +11,7 @@ import base64
 import hashlib
 import html
 import io
+import os
 import sys
 import tempfile
 import time
@@ -44,8 +45,8 @@ def read_text(path: Path):
     return notebook
 
 
-def execute(notebook, timeout: int = 300) -> None:
-    """Run all cells in a new kernel; seconds for each cell.
+def execute(notebook, timeout: int = 300, train: str = "stored") -> None:
+    """Run all cells in a new kernel; seconds for each cell. train: what fmlib.weights does, the variable TRAIN.
 
     It runs in an empty folder, so that nothing of its author's, such as the results of an interview, gets into a page.
     The kernel is told the cells' ids, as JupyterLab does: the widgets make their own from them (fmlib.page.alive).
@@ -56,7 +57,7 @@ def execute(notebook, timeout: int = 300) -> None:
             notebook, timeout=timeout, kernel_name="python3", coalesce_streams=True, resources=where
         )
         client.on_cell_execute = lambda cell, cell_index: client.kc.session.metadata.update(cellId=cell.id)
-        client.execute()
+        client.execute(env={**os.environ, "TRAIN": train})
 
 
 def clean(notebook) -> None:
