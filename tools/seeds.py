@@ -14,6 +14,7 @@ import json
 import math
 import operator
 import os
+import re
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -27,6 +28,7 @@ from tqdm import tqdm
 import fmlib
 
 ROOT = NOTEBOOKS.parent
+OUT, PAGE = ROOT / "docs" / "seeds.json", ROOT / "docs" / "seeds.md"
 PRELUDE = """
 import sys as _sys
 _sys.path.insert(0, {tools!r})
@@ -39,7 +41,8 @@ HEAD = """# Other seeds
 
 Written by `make seeds`; do not edit. Each lesson was executed with its seeds moved by 1000, 2000, and so on. For the
 assertion that comes nearest to its limit in any of these runs, the factor between its two sides: 1 is the limit."""
-WORDS = ("fmlib.page", "fmlib.study", "fmlib.jupyter", "fmlib.files", "fmlib.progress")  # rooms without numbers
+# rooms without numbers of their own
+WORDS = ("fmlib.page", "fmlib.study", "fmlib.jupyter", "fmlib.files", "fmlib.progress", "fmlib.weights")
 NAMES = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge"}
 
 
@@ -123,7 +126,7 @@ def run(text: Path, offset: int) -> dict:
         notebook.cells.insert(0, new_code_cell(prelude))
         error = None
         try:
-            execute(notebook, timeout=600)
+            execute(notebook, timeout=600, train="1")  # stored weights know nothing of other seeds
         except CellExecutionError as e:
             error = f"{e.ename}: {e.evalue}\n{e.traceback[-1500:]}"
         nearest = {}
@@ -168,16 +171,24 @@ def code_hash(text: Path) -> str:
     return hashlib.sha256("\n".join([code, *rooms]).encode()).hexdigest()[:16]
 
 
-def table(results: dict) -> str:
-    """Markdown: for each lesson the seeds that pass, and its assertion that comes nearest to its limit."""
-    rows = ["| lesson | seeds that pass | nearest assertion | factor |", "|---|---|---|---|"]
-    for name, lesson in sorted(results.items()):
+def rows_of(results: dict) -> dict[str, str]:
+    """For each lesson its row: the seeds that pass, and its assertion that comes nearest to its limit."""
+    rows = {}
+    for name, lesson in results.items():
         runs = lesson["runs"].values()
         good = sum(r["error"] is None for r in runs)
         worst = min(((*v, s) for r in runs for s, v in r["nearest"].items()), default=None)
         tail = f"`{worst[3]}` | {worst[0]:.2f}" if worst else "– | –"
-        rows.append(f"| {name} | {f'{good} of {len(runs)}' if runs else 'not run'} | {tail} |")
-    return "\n".join(rows)
+        rows[name] = f"| {name} | {f'{good} of {len(runs)}' if runs else 'not run'} | {tail} |"
+    return rows
+
+
+def table(results: dict, page: str = "") -> str:
+    """Markdown, one row a lesson; those of `page` that were not run here stay, if their lessons still exist."""
+    stored = {m[1]: m[0] for m in re.finditer(r"^\| (\w+) \|.*\|$", page, re.MULTILINE)}
+    rows = {n: r for n, r in stored.items() if (NOTEBOOKS / "src" / f"{n}.py").exists()} | rows_of(results)
+    lines = ["| lesson | seeds that pass | nearest assertion | factor |", "|---|---|---|---|"]
+    return "\n".join([*lines, *(row for _, row in sorted(rows.items()))])
 
 
 def main() -> int:
@@ -185,7 +196,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--jobs", type=int, default=1, help="lessons at once; each needs one core, lesson 10 two")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "seeds.json")
+    parser.add_argument("--out", type=Path, default=OUT, help="another file than docs/seeds.json leaves the page alone")
     options = parser.parse_args()
     texts = sorted((NOTEBOOKS / "src").glob("*.py"))
     texts = [t for t in texts if t.name.startswith(tuple(options.names or [""]))]
@@ -203,7 +214,9 @@ def main() -> int:
             temp = options.out.with_name(options.out.name + ".tmp")
             temp.write_text(json.dumps(results, indent=1))
             os.replace(temp, options.out)
-    (ROOT / "docs" / "seeds.md").write_text(f"{HEAD}\n\n{table(results)}\n", encoding="utf-8")
+    if options.out.resolve() == OUT:
+        page = PAGE.read_text("utf-8") if PAGE.exists() else ""
+        PAGE.write_text(f"{HEAD}\n\n{table(results, page)}\n", encoding="utf-8")
     print(table(results))
     failed = [(n, o, r["error"]) for n, lesson in results.items() for o, r in lesson["runs"].items() if r["error"]]
     for name, offset, error in failed:

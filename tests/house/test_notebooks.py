@@ -226,3 +226,40 @@ def test_seeds_are_run_again_where_a_room_behind_the_lesson_changed():
     assert "guidance" in seeds.rooms_of("fmlib.train_flow_matching(net, data, path)")  # training imports it
     assert {"engine", "engine.loop", "learner"} <= seeds.rooms_of("from fmlib.engine import TrainConfig")
     assert seeds.rooms_of("from fmlib.page import *\nfrom fmlib.study import *") == set()
+
+
+SEEDS_PAGE = "| lesson | seeds that pass |\n|---|---|\n| {} | 20 of 20 | – | – |\n| 99_gone | 1 of 1 | – | – |\n"
+
+
+def test_a_run_of_one_lesson_keeps_the_rows_of_the_others():
+    one, other = NAMES[:2]
+    row = f"| {other} | 20 of 20 | – | – |"
+    run = {one: {"runs": {"1000": {"error": None, "nearest": {"a < b": [1.5, 2.0, 3.0]}}}}}
+    lines = seeds.table(run, SEEDS_PAGE.format(other)).splitlines()
+    assert lines[2:] == [f"| {one} | 1 of 1 | `a < b` | 1.50 |", row]  # and a lesson that is gone is not kept
+    assert row not in seeds.table(run)  # the wrong twin: without the page it would be lost
+    run[other] = {"runs": {"1000": {"error": "AssertionError", "nearest": {}}}}
+    assert f"| {other} | 0 of 1 | – | – |" in seeds.table(run, SEEDS_PAGE.format(other))
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_only_the_file_in_docs_writes_the_page(tmp_path, monkeypatch, elsewhere):
+    out, page = tmp_path / "seeds.json", tmp_path / "seeds.md"
+    monkeypatch.setattr(seeds, "OUT", out)
+    monkeypatch.setattr(seeds, "PAGE", page)
+    page.write_text("as it was", encoding="utf-8")
+    named = ["--out", str(tmp_path / "mine.json")] if elsewhere else ["--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["seeds.py", "--seeds", "0", *named, NAMES[0]])
+    assert seeds.main() == 0
+    assert (page.read_text("utf-8") == "as it was") == elsewhere
+
+
+@pytest.mark.slow
+def test_other_seeds_are_trained_anew(tmp_path, monkeypatch):
+    """Stored weights would pass with any seed; by default a lesson takes them."""
+    lesson = tmp_path / "04_mine.py"
+    lesson.write_text("# %%\nimport os\nassert os.environ['TRAIN'] == '1'\n", encoding="utf-8")
+    monkeypatch.setenv("TRAIN", "stored")
+    assert seeds.run(lesson, 1000)["error"] is None
+    with pytest.raises(Exception, match="AssertionError"):
+        render.execute(render.read_text(lesson))
