@@ -31,8 +31,14 @@ LAYERS = (
 IN_THE_PLANE = ("draw", "presets")
 CONTROLS = (
     "t", "points", "steps", "solver", "shift", "path", "noise", "correction", "condition", "guidance_scale", "added",
-    "strength", "until", "ghost", "mixture", "weights", "launch", *IN_THE_PLANE,
+    "strength", "until", "ghost", "mixture", "weights", "launch", "match", *IN_THE_PLANE,
 )  # fmt: skip
+IN_A_ROW = {
+    "layers": ("density", "field", "trajectories", "particles"),
+    "controls": (
+        "t", "points", "match", "condition", "guidance_scale", "added", "strength", "mixture", "weights", "presets",
+    ),
+}  # fmt: skip
 ADDED = ("none", "turned score", "rotation", "constant drift", "score")
 RANGES = {
     "t": (0, 1),
@@ -47,8 +53,8 @@ COUNTS = {"steps": (1, 200), "points": (0, 1000)}
 STILL_WIDTH = 519  # by which the page knows it: no other picture has just this one
 STILL_DPI = 90  # it is seen only where no lab lives, and travels with every notebook
 STATE = {
-    "mixture", "points", "t", "path", "steps", "solver", "shift", "noise", "corrected", "condition", "guidance_scale",
-    "added", "strength", "probe", "until", "box", "launched", "layers", "ghost",
+    "mixture", "points", "matched", "t", "path", "steps", "solver", "shift", "noise", "corrected", "condition",
+    "guidance_scale", "added", "strength", "probe", "until", "box", "launched", "layers", "ghost",
 }  # fmt: skip
 
 
@@ -70,6 +76,11 @@ class FlowLab(anywidget.AnyWidget):
               present setting stays behind as a shadow), "mixture" (drag, widen, add and remove components), "weights"
               (a handle for each), "launch" (a click starts a trajectory); in the plane also "draw" (strokes become
               small Gaussians) and "presets".
+    row:      two to four names of paths: several planes side by side, one for each path, with the same mixture, noise
+              and t, which is the first one's clock. Positions are x_t / sqrt(alpha_t^2 + sigma_t^2), as VE lives at 50
+              times the scale; the solver is a fixed fine one. The control "match" lets every path stand at the time
+              that has the first one's signal-to-noise ratio alpha^2 / sigma^2, or at its nearest end: where the whole
+              range of ratios is shared, all pictures are then the same (Kingma et al. 2021, arXiv 2107.00630).
     tour:     stops, each a dict with a "caption" and any of the traits below. The lab opens on the first one; what is
               given as a trait of its own comes before it.
     alt:      what the lab shows, in words.
@@ -77,10 +88,11 @@ class FlowLab(anywidget.AnyWidget):
 
     Traits, in step with the page: they hear of a movement when it ends, and setting one moves the page. mixture;
     points, 0 for the mixture itself, or the number of points, drawn once in the page, that are the data in its place
-    (all classes together: `condition` rests); t, path, steps, solver, shift, noise, corrected, guidance_scale,
-    condition (the components of the class, [] for none), added and strength, probe ([x, y] or None), until, box
-    ([left, right, bottom, top] or None), ghost (a dict of traits that another setting has, or None), launched and
-    layers. Raises TypeError, ValueError or traitlets.TraitError that name what does not fit.
+    (all classes together: `condition` rests); t, path (of a row its first one), matched (of a row), steps, solver,
+    shift, noise, corrected, guidance_scale, condition (the components of the class, [] for none), added and strength,
+    probe ([x, y] or None), until, box ([left, right, bottom, top] or None), ghost (a dict of traits that another
+    setting has, or None), launched and layers. Raises TypeError, ValueError or traitlets.TraitError that name what
+    does not fit.
     """
 
     _esm = script("lab")
@@ -91,6 +103,7 @@ class FlowLab(anywidget.AnyWidget):
         from_json=lambda value, _: mixture_from_json(value),
     )
     points = traitlets.Int(0).tag(sync=True)
+    matched = traitlets.Bool(False).tag(sync=True)
     t = traitlets.CFloat(0.5).tag(sync=True)
     path = traitlets.Enum(list(PATHS), "rectified_flow").tag(sync=True)
     steps = traitlets.Int(8).tag(sync=True)
@@ -119,6 +132,7 @@ class FlowLab(anywidget.AnyWidget):
         layers: Sequence[str] = ("density", "field", "particles"),
         controls: Sequence[str] = ("t", "mixture"),
         tour: Sequence[Mapping] = (),
+        row: Sequence[str] = (),
         limits: tuple[float, float, float, float] | None = None,
         particles: int = 500,
         trajectories: int = 40,
@@ -131,6 +145,11 @@ class FlowLab(anywidget.AnyWidget):
             check_choice("controls", name, CONTROLS)
             if name in IN_THE_PLANE and _checked(mixture).dim == 1:
                 raise ValueError(f"controls must not hold {name} for data in one dimension")
+        row = list(row)
+        if row:
+            _check_row(row, mixture, layers, controls)
+        elif "match" in controls:
+            raise ValueError("controls must not hold match without a row of paths")
         counts = {"particles": particles, "trajectories": trajectories, "pairs": pairs}
         for name, count in counts.items():
             check_int(name, count)
@@ -138,22 +157,23 @@ class FlowLab(anywidget.AnyWidget):
             raise ValueError(f"trajectories must be at most particles, {particles}, got {trajectories}")
         tour = [_stop(i, stop) for i, stop in enumerate(tour)]
         limits = [check_number("limits", v) for v in (limits or around(_checked(mixture)))]
-        self._alt, self._limits = alt, tuple(limits)
+        self._alt, self._limits, self._row = alt, tuple(limits), row
         begin = {"probe": [0.5] * mixture.dim} if set(layers) & set(AT_PROBE) else {}
         if "box" in layers:
             begin["box"] = [-0.8, 0.8] * mixture.dim
         if tour:  # its first caption is true on opening
             begin |= {name: value for name, value in tour[0].items() if name not in ("caption", "mixture")}
+        if row:
+            begin["path"] = row[0]
         with family(type(self).__name__, alt) as model_id:
             super().__init__(
                 model_id=model_id,
                 _meta={
                     "alt": alt, "name": model_id, "controls": list(controls), "tour": tour, "limits": limits,
-                    "counts": counts, "still": STILL_WIDTH,
+                    "counts": counts, "still": STILL_WIDTH, "row": row,
                 },
                 mixture=mixture,
-                layers=list(layers),
-                **begin | state,
+                **{"layers": list(layers)} | begin | state,
             )  # fmt: skip
 
     @traitlets.validate("mixture")
@@ -169,6 +189,12 @@ class FlowLab(anywidget.AnyWidget):
         low, high = COUNTS[name := proposal["trait"].name]
         if not low <= proposal["value"] <= high:
             raise traitlets.TraitError(f"{name} must be a whole number from {low} to {high}, got {proposal['value']}")
+        return proposal["value"]
+
+    @traitlets.validate("path")
+    def _check_path(self, proposal):
+        if self._row and proposal["value"] != self._row[0]:
+            raise ValueError(f"path must be the first of the row, {self._row[0]}, got {proposal['value']}")
         return proposal["value"]
 
     @traitlets.validate("probe")
@@ -197,8 +223,18 @@ class FlowLab(anywidget.AnyWidget):
 
     def still(self) -> Figure:
         """The lab as a printed page: density and field with a few exact trajectories; in one dimension over all t."""
-        path, dim = self.flow_path, self.mixture.dim
-        fig, (ax,) = plots.panels(1, 4.2 if dim == 2 else 3.4, width=5.2)
+        if self._row:
+            fig, axes = plots.panels(len(self._row), 5.2 / len(self._row), width=5.2)
+            for ax, name in zip(axes, self._row, strict=True):
+                self._still_in(ax, _normalised(PATHS[name]()))
+                ax.set_title(name.replace("_", " "), fontsize=8)
+            return fig
+        fig, (ax,) = plots.panels(1, 4.2 if self.mixture.dim == 2 else 3.4, width=5.2)
+        self._still_in(ax, self.flow_path)
+        return fig
+
+    def _still_in(self, ax, path: FlowPath) -> None:
+        dim = self.mixture.dim
         x0 = path.sample_prior(40, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
         u = lambda t, x: self.mixture.velocity(path, t, x)  # noqa: E731
         states = samplers.rk4_sampler(
@@ -211,7 +247,6 @@ class FlowLab(anywidget.AnyWidget):
             plots.cloud(ax, states[-1], "exact", size=6)
         plots.bare(ax, self._limits)
         ax.set_aspect("equal" if dim == 2 else "auto")
-        return fig
 
     def _still_plane(self, ax, path: FlowPath, u) -> None:
         limits = self._limits
@@ -274,6 +309,31 @@ def _checked(mixture) -> GaussianMixture:
             f"mixture must be at most 2000 components in 1 or 2 dimensions, got {list(mixture.means.shape)}"
         )
     return mixture
+
+
+def _check_row(row: list[str], mixture, layers: Sequence[str], controls: Sequence[str]) -> None:
+    for name in row:
+        check_choice("row", name, PATHS)
+    if not 2 <= len(set(row)) == len(row):
+        raise ValueError(f"row must be two to four different paths, got {row}")
+    if _checked(mixture).dim == 1:
+        raise ValueError("row must be empty for data in one dimension")
+    for name, given in {"layers": layers, "controls": controls}.items():
+        for one in given:
+            check_choice(f"{name} of a row", one, IN_A_ROW[name])
+
+
+def _normalised(path: FlowPath) -> FlowPath:
+    """The path of x_t / sqrt(alpha_t^2 + sigma_t^2): a variance preserving one with the same signal-to-noise ratio."""
+    alpha = lambda t: path.alpha(t) / torch.hypot(path.alpha(t), path.sigma(t))  # noqa: E731
+    sigma = lambda t: path.sigma(t) / torch.hypot(path.alpha(t), path.sigma(t))  # noqa: E731
+
+    def d_alpha(t):
+        at = path.at(t)
+        return (at.d_alpha * at.sigma**2 - at.alpha * at.half_d_sigma_sq) / torch.hypot(at.alpha, at.sigma) ** 3
+
+    half = lambda t: -alpha(t) * d_alpha(t)  # noqa: E731, of alpha^2 + sigma^2 = 1
+    return FlowPath(path.name, alpha, sigma, d_alpha, lambda t: half(t) / sigma(t), half)
 
 
 def _plain(value):

@@ -26,13 +26,14 @@ open_lab();
 </script>"""
 TRAITS = STATE - {"mixture"} | {"_meta"}
 TOUR = [{"caption": "Here is the noise.", "t": 0.0}, {"caption": "Now the probe.", "t": 0.5, "layers": ["probe"]}]
-ON_A_LINE = [name for name in CONTROLS if name not in IN_THE_PLANE]
+ALONE = [name for name in CONTROLS if name != "match"]  # of a row
+ON_A_LINE = [name for name in ALONE if name not in IN_THE_PLANE]
 CENTRE, WIDTH = ".fm-handle.fm-centre >> nth=0", ".fm-handle.fm-width >> nth=0"
 
 
 def html(mixture=None, stored=None, **options) -> str:
     """The page of one lab. stored: values that stand in the notebook instead of the lab's own."""
-    lab = FlowLab(mixture or three_gaussians(), "three clumps", **{"layers": LAYERS, "controls": CONTROLS, **options})
+    lab = FlowLab(mixture or three_gaussians(), "three clumps", **{"layers": LAYERS, "controls": ALONE, **options})
     state = {name: getattr(lab, name) for name in TRAITS} | {"mixture": as_json(lab.mixture)}
     text = json.dumps(state | (stored or {})).replace("</", "<\\/")  # no value may end the script
     return PAGE % (script("lab").replace("export default", "const widget ="), text)

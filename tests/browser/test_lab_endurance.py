@@ -8,16 +8,16 @@ from urllib.parse import quote
 
 import pytest
 import torch
-from lab_page import ON_A_LINE, TOUR, html, show, value
+from lab_page import ALONE, ON_A_LINE, TOUR, html, show, value
 
 from fmlib import GaussianMixture
-from fmlib.page.lab import ADDED, CONTROLS, LAYERS, PATHS, SOLVERS, STATE
+from fmlib.page.lab import ADDED, LAYERS, PATHS, SOLVERS, STATE
 
 SECONDS, SEED = 60, 17  # of random use
 LINE = GaussianMixture(torch.tensor([[-2.0], [0.5], [1.5]]).double(), torch.tensor([0.3, 0.4, 0.1]).double())
 IN = {
     1: {"mixture": LINE, "controls": ON_A_LINE, "tour": [{**stop, "t": 1.0 - stop["t"]} for stop in TOUR]},
-    2: {"controls": CONTROLS, "tour": TOUR},
+    2: {"controls": ALONE, "tour": TOUR},
 }
 FEW = {"particles": 60, "trajectories": 12, "pairs": 20}
 # What a canvas is handed that is no number, what stands in the page that is no word, and what was run that is a string.

@@ -5,15 +5,14 @@ import re
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
-from lab_page import CENTRE, ON_A_LINE, TOUR, middle, show, value
+from lab_page import ALONE, CENTRE, ON_A_LINE, TOUR, middle, show, value
 
 from fmlib import GaussianMixture
-from fmlib.page.lab import CONTROLS
 
 LINE = GaussianMixture(torch.tensor([[-2.0], [0.5], [1.5]]).double(), torch.tensor([0.3, 0.4, 0.1]).double())
 IN = {
     1: {"mixture": LINE, "controls": ON_A_LINE, "tour": TOUR},
-    2: {"controls": CONTROLS, "tour": TOUR},
+    2: {"controls": ALONE, "tour": TOUR},
 }
 FEW = {"layers": ["density", "box", "probe"]}
 PHONE = {"viewport": {"width": 375, "height": 700}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}

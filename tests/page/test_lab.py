@@ -6,14 +6,15 @@ import traitlets
 
 from fmlib import GaussianMixture, eight_gaussians, three_gaussians
 from fmlib.page import FlowLab
-from fmlib.page.lab import CONTROLS, LAYERS, around, as_json, mixture_from_json
+from fmlib.page.lab import CONTROLS, LAYERS, PATHS, _normalised, around, as_json, mixture_from_json
 
 ALT = "three clumps"
+ALONE = [name for name in CONTROLS if name != "match"]  # of a row
 LINE = GaussianMixture(torch.tensor([[-2.0], [1.0]]), torch.tensor([0.3, 0.4]))
 
 
 def test_what_it_sends_is_small_json():
-    lab = FlowLab(three_gaussians(), ALT, layers=LAYERS, controls=CONTROLS, tour=[{"caption": "Drag t.", "t": 0.2}])
+    lab = FlowLab(three_gaussians(), ALT, layers=LAYERS, controls=ALONE, tour=[{"caption": "Drag t.", "t": 0.2}])
     state = lab.get_state()
     assert (
         state["mixture"] == as_json(three_gaussians())
@@ -59,6 +60,36 @@ def test_the_still_is_an_output_of_its_own_and_follows_the_state(shown):
         before = shown(lab)[0].data
         setattr(lab, name, value)
         assert shown(lab)[0].data != before
+
+
+ROW = ["rectified_flow", "vp_cosine", "vp_linear", "ve"]
+
+
+def test_a_row_of_paths(shown):
+    lab = FlowLab(three_gaussians(), ALT, row=ROW[1:], controls=["t", "match"])
+    state = lab.get_state()
+    assert state["_meta"]["row"] == ROW[1:] and lab.path == "vp_cosine" and state["matched"] is False
+    with pytest.raises(ValueError, match="path must be the first of the row, vp_cosine, got 've'|got ve"):
+        lab.path = "ve"
+    before = shown(lab)[0].data
+    lab.t = 0.9
+    assert shown(lab)[0].data != before
+    assert FlowLab(three_gaussians(), ALT).get_state()["_meta"]["row"] == []
+
+
+@pytest.mark.parametrize("name", ROW)
+def test_a_normalised_path_keeps_its_ratio(name):
+    """x_t / sqrt(alpha^2 + sigma^2), and its velocity by differences. Wrong twin: the path itself."""
+    path, t = PATHS[name](), torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
+    one = _normalised(path)
+    assert torch.allclose(one.alpha(t) ** 2 + one.sigma(t) ** 2, torch.ones(3).double())
+    assert torch.allclose(one.alpha(t) / one.sigma(t), path.alpha(t) / path.sigma(t))
+    right = (one.alpha(t + 1e-6) - one.alpha(t - 1e-6)) / 2e-6
+    assert torch.allclose(one.d_alpha(t), right, rtol=1e-5)
+    assert torch.allclose(path.d_alpha(t), right, rtol=1e-5) == (name in ("vp_cosine", "vp_linear"))
+    squares = one.sigma(t + 1e-6) ** 2 - one.sigma(t - 1e-6) ** 2
+    assert torch.allclose(one.half_d_sigma_sq(t), squares / 4e-6, rtol=1e-5)
+    assert torch.allclose(one.d_sigma(t) * one.sigma(t), one.half_d_sigma_sq(t))
 
 
 def test_what_a_layer_needs_is_there():
@@ -115,6 +146,14 @@ def test_the_limits_show_data_and_noise():
             ValueError,
             r"tour\[1\] must be a dict with any of added",
         ),
+        ({"row": ["ve"]}, ValueError, r"row must be two to four different paths, got \['ve'\]"),
+        ({"row": ["ve", "ve"]}, ValueError, r"row must be two to four different paths"),
+        ({"row": ["ve", "edm"]}, ValueError, "row must be one of rectified_flow, .*got 'edm'"),
+        ({"row": ROW, "layers": ["probe"]}, ValueError, "layers of a row must be one of density, .*got 'probe'"),
+        ({"row": ROW, "controls": ["t", "noise"]}, ValueError, "controls of a row must be one of t, .*got 'noise'"),
+        ({"row": ROW, "mixture": LINE}, ValueError, "row must be empty for data in one dimension"),
+        ({"row": ROW, "path": "ve"}, ValueError, "path must be the first of the row, rectified_flow, got ve"),
+        ({"controls": ["match"]}, ValueError, "controls must not hold match without a row"),
         ({"limits": (0, 1, 0, float("nan"))}, ValueError, "limits must be a finite number"),
     ],
 )
@@ -142,7 +181,7 @@ def test_a_damaged_state_from_the_page_is_refused(mixture):
 
 def test_a_lab_opens_on_the_first_stop_of_its_tour():
     """A first caption speaks of what is seen. A trait of its own comes before it; wrong twin: the second stop."""
-    stops = [{"caption": "One.", "t": 0.9, "steps": 3}, {"caption": "Two.", "t": 0.1, "steps": 5}]
+    stops = [{"caption": "One.", "t": 0.9, "steps": 3, "layers": ["pairs"]}, {"caption": "Two.", "t": 0.1, "steps": 5}]
     lab = FlowLab(three_gaussians(), ALT, tour=stops, steps=7)
-    assert (lab.t, lab.steps) == (0.9, 7) and lab.t != stops[1]["t"]
+    assert (lab.t, lab.steps, lab.layers) == (0.9, 7, ["pairs"]) and lab.t != stops[1]["t"]
     assert FlowLab(three_gaussians(), ALT).t == 0.5

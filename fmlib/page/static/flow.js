@@ -6,6 +6,7 @@
 //   path      makePath(name, params)
 //   field     a function (t, x, out); velocityField(mixture, path) is one
 //   random    makeRandom(seed)
+// normalised(path) divides by sqrt(alpha^2 + sigma^2); angleOf(path, t) and timeAt(path, angle) know alpha / sigma.
 // Where a function has `out` at its end (or among its options), the answer is written there instead of to new memory.
 //
 //   logProb, score, velocity, posteriorMeanX1, posteriorMeanX0   (mixture, path, t, x, out)
@@ -26,7 +27,7 @@ export { fluxIntoBox, massInBox, massRate, normalCdf } from "./flow_box.js";
 export { flowMap, averageVelocity, guided, withAdded, ADDED_NAMES } from "./flow_maps.js";
 export { gridDensity, gridField, gridPoints, cellCentres } from "./flow_grids.js";
 export { logProb, score, velocity, posteriorMeanX1, posteriorMeanX0, velocityField } from "./flow_mixture.js";
-export { makePath, PATH_NAMES } from "./flow_paths.js";
+export { angleOf, makePath, normalised, timeAt, PATH_NAMES } from "./flow_paths.js";
 export { sample, samplePairs, samplePrior } from "./flow_samples.js";
 export { inSlices } from "./flow_slices.js";
 export { solve, solveSde, solving, stages, shiftGrid, CALLS, SOLVER_NAMES } from "./flow_solvers.js";

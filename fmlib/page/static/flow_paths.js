@@ -72,6 +72,31 @@ const PATHS = { rectified_flow: rectifiedFlow, vp_cosine: vpCosine, vp_linear: v
 
 export const PATH_NAMES = Object.keys(PATHS);
 
+// x_t / sqrt(alpha^2 + sigma^2) is itself on a path, a variance preserving one with the same alpha / sigma.
+export function normalised(path) {
+  const size = (t) => Math.hypot(path.alpha(t), path.sigma(t));
+  const alpha = (t) => path.alpha(t) / size(t);
+  const sigma = (t) => path.sigma(t) / size(t);
+  const dAlpha = (t) => (path.dAlpha(t) * path.sigma(t) ** 2 - path.alpha(t) * path.halfDSigmaSq(t)) / size(t) ** 3;
+  const halfDSigmaSq = (t) => -alpha(t) * dAlpha(t);
+  return { ...path, alpha, sigma, dAlpha, halfDSigmaSq, dSigma: (t) => halfDSigmaSq(t) / sigma(t), priorStd: sigma(0) };
+}
+
+// The angle whose tangent is alpha / sigma, the root of the signal-to-noise ratio: it grows with t, to at most pi / 2.
+export const angleOf = (path, t) => Math.atan2(path.alpha(t), path.sigma(t));
+
+// The time at which a path has this angle, by bisection; the nearer end if it never has.
+export function timeAt(path, angle) {
+  let [low, high] = [0, 1];
+  for (const end of [low, high]) if ((end ? 1 : -1) * (angle - angleOf(path, end)) >= 0) return end;
+  while (high - low > 1e-12) {
+    const middle = (low + high) / 2;
+    if (angleOf(path, middle) < angle) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
 // A path: { name, alpha, sigma, dAlpha, dSigma, halfDSigmaSq, priorStd }, functions of a number t in [0, 1].
 // halfDSigmaSq: sigma sigma', finite where sigma' is not. priorStd: the standard deviation of the noise at t = 0.
 // params: { betaMin, betaMax } for "vp_linear", { sigmaMin, sigmaMax } for "ve". Throws an Error that names what does

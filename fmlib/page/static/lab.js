@@ -5,15 +5,13 @@ import { element, stage } from "./controls.js";
 import { Controls } from "./lab_controls.js";
 import { handlesOf } from "./lab_hands.js";
 import { drawLayers } from "./lab_layers.js";
-import { Line } from "./lab_line.js";
-import { Plane } from "./lab_plane.js";
+import { drawRow, picturesOf } from "./lab_row.js";
 import { Scene } from "./lab_scene.js";
 import { History, TRAITS, checkState, fromFragment, restore } from "./lab_state.js";
 import { hideStill } from "./lab_still.js";
 import { pinching } from "./lab_touch.js";
 import { tour } from "./lab_tour.js";
 import { AT_PROBE, inWords } from "./lab_words.js";
-import { View } from "./view.js";
 
 class Lab {
   constructor(model, el) {
@@ -26,12 +24,8 @@ class Lab {
     this.root = stage(el, this.meta.alt);
     this.root.classList.add("fm-lab");
     if (this.meta.tour.length) tour(this.root, this.meta.tour, (part) => this.change(part));
-    this.scene = new Scene(this.meta.limits, this.meta.counts);
-    this.box = element("div", { class: "fm-scene" }, this.root);
-    this.view = new View(this.meta.limits, this.box, this.meta.alt);
-    this.view.canvas.tabIndex = -1; // it has no keys of its own
-    this.map = this.state.mixture.means[0].length === 2 ? new Plane(this.view) : new Line(this.view);
-    this.box.style.setProperty("--fm-aspect", this.view.canvas.style.aspectRatio);
+    this.pictures = picturesOf(this.root, this.meta, this.state.mixture.means[0].length);
+    Object.assign(this, this.pictures[0]); // where the hand is: box, view, map, scene
     this.handles = [];
     this.controls = new Controls(this);
     this.refused = element("div", { class: "fm-refused", role: "alert" }, this.root);
@@ -128,9 +122,8 @@ class Lab {
     if (!this.root.isConnected) return; // JupyterLab takes cells out of the page; the canvas tells when it is back
     this.showStill ??= hideStill(this.root, this.meta.still);
     this.colors ??= themeColors(this.root);
-    this.scene.set(state);
-    if (state.ghost) (this.ghost ??= new Scene(this.meta.limits, this.meta.counts)).set({ ...state, ...state.ghost });
-    drawLayers(this.map, this.scene, state.ghost && this.ghost, this.colors);
+    if (this.path) drawRow(this.pictures, state, this.colors);
+    else this.drawOne(state);
     for (const handle of this.handles) handle.place();
     this.controls.show(state);
     this.tell();
@@ -140,9 +133,15 @@ class Lab {
     dataset.ms = (performance.now() - began).toFixed(2);
   }
 
+  drawOne(state) {
+    this.scene.set(state);
+    if (state.ghost) (this.ghost ??= new Scene(this.meta.limits, this.meta.counts)).set({ ...state, ...state.ghost });
+    drawLayers(this.map, this.scene, state.ghost && this.ghost, this.colors);
+  }
+
   // The numbers of the picture; spoken once a movement has ended, as one word a frame is too many.
   tell() {
-    const words = inWords(this.scene);
+    const words = inWords(this.pictures);
     if (words) this.readout.textContent = words;
     if (words && this.telling) this.spoken.textContent = words;
     this.telling = false;

@@ -9,7 +9,7 @@ import { PRESETS, drawing } from "./lab_shapes.js";
 import { toFragment } from "./lab_state.js";
 import { playback } from "./playback.js";
 
-const WORDS = { rectified_flow: "rectified flow", vp_cosine: "VP cosine", vp_linear: "VP linear", ve: "VE" };
+export const WORDS = { rectified_flow: "rectified flow", vp_cosine: "VP cosine", vp_linear: "VP linear", ve: "VE" };
 const OWN = "this one"; // the data that the lab began with
 
 // Sliders over a few counts: [the name in the state, the word beside it, the counts, the word for 0].
@@ -28,7 +28,10 @@ const SLIDERS = [
 ];
 
 // Buttons that stay pressed: [its control, its name in the state, the value when pressed, its words].
-const TOGGLES = [["correction", "corrected", false, "forget the correction"]];
+const TOGGLES = [
+  ["correction", "corrected", false, "forget the correction"],
+  ["match", "matched", true, "match the signal-to-noise ratio"],
+];
 
 export class Controls {
   constructor(lab) {

@@ -29,7 +29,7 @@ function curves(map, color, width, alpha, count, of) {
 }
 
 // All particles at t, flat.
-function positions({ ts, states }, t, out) {
+export function positions({ ts, states }, t, out) {
   const [frame, w] = locate(ts, t);
   const [a, b] = [states[frame], states[frame + 1]];
   out = out?.length === a.length ? out : new Float64Array(a.length);
@@ -53,7 +53,7 @@ function thick(map, color, t, x, dt, move, name = "") {
 function trajectories(map, scene, colors) {
   const { trajectories: count } = scene.counts;
   const until = map.overTime ? Infinity : scene.state.t; // over t the whole of them is seen
-  curves(map, colors.ink, 1, 0.6, count, (k) => curve(map, scene.exact(), k, until));
+  if (!scene.scaled) curves(map, colors.ink, 1, 0.6, count, (k) => curve(map, scene.exact(), k, until));
   curves(map, MODEL, 1.4, 0.85, count, (k) => curve(map, scene.cloud(), k, until));
 }
 

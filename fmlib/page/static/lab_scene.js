@@ -3,9 +3,10 @@
 import { cellCentres, gridDensity, gridPoints } from "./flow_grids.js";
 import { guided, withAdded } from "./flow_maps.js";
 import { velocityField } from "./flow_mixture.js";
-import { makePath } from "./flow_paths.js";
+import { angleOf, makePath, normalised, timeAt } from "./flow_paths.js";
 import { sample, samplePrior } from "./flow_samples.js";
 import { shiftGrid, solve, solveSde } from "./flow_solvers.js";
+import { classOf, pointsAsMixture, shareNear, spreadOf } from "./lab_data.js";
 import { makeRandom } from "./random.js";
 
 const CELLS = 48;
@@ -13,32 +14,13 @@ export const ARROWS = 14;
 export const CLASS_ARROWS = 9; // two fields share the place
 const EXACT = { solver: "rk4", steps: 30 }; // as the eye can tell
 const BEND = 16; // straight pieces of a curve between a pair
-export const NEAR_POINT = 0.05;
-
-// The components of a class alone, as a mixture of their own.
-function classOf({ means, stds, weights }, condition) {
-  const of = (values) => condition.map((k) => values[k]);
-  return { means: of(means), stds: of(stds), weights: of(weights) };
-}
-
-// n points, flat, as a mixture of components without a width.
-function pointsAsMixture(flat, d) {
-  const n = flat.length / d;
-  const means = Array.from({ length: n }, (_, i) => Array.from(flat.subarray(d * i, d * (i + 1))));
-  return { means, stds: Array(n).fill(0), weights: Array(n).fill(1 / n) };
-}
-
-function spreadOf({ means, stds, weights }) {
-  const average = (f) => weights.reduce((sum, w, k) => sum + w * f(means[k], stds[k]), 0);
-  const centre = means[0].map((_, j) => average((mean) => mean[j]));
-  return Math.sqrt(average((mean, std) => mean.reduce((sum, v, j) => sum + (v - centre[j]) ** 2 + std ** 2, 0)));
-}
 
 export class Scene {
-  // limits: [left, right, bottom, top]. counts: { particles, trajectories, pairs } that are drawn.
-  constructor(limits, counts) {
+  // limits: [left, right, bottom, top]. counts: { particles, trajectories, pairs } that are drawn. scaled: whether positions
+  // are divided by sqrt(alpha^2 + sigma^2).
+  constructor(limits, counts, scaled) {
     const [left, right, bottom, top] = limits;
-    this.counts = counts;
+    Object.assign(this, { counts, scaled });
     this.height = [bottom, top];
     this.dense = [cellCentres(left, right, CELLS), cellCentres(bottom, top, CELLS)];
     const sparse = (n) => gridPoints(cellCentres(left, right, n), cellCentres(bottom, top, n));
@@ -60,7 +42,7 @@ export class Scene {
     this.d = mixture.means[0].length;
     if (this.stale("data", mixture, points)) this.takeData(mixture, points);
     if (!this.stale("field", this.data, path, String(condition), guidance_scale, added, strength)) return;
-    this.path = makePath(path);
+    this.path = this.scaled ? normalised(makePath(path)) : makePath(path);
     this.own = velocityField(this.data, this.path); // u_t itself
     this.class = condition.length && !points ? classOf(mixture, condition) : null;
     this.conditional = this.class && velocityField(this.class, this.path);
@@ -130,12 +112,18 @@ export class Scene {
     return { path: this.path, landing: this.state.points > 0 && ["heun", "rk4"].includes(solver) };
   }
 
+  // The times of a solver: where all paths are to be compared, equal steps of the angle, the same for each of them.
+  grid() {
+    const [from, to] = [0, 1].map((t) => angleOf(this.path, t));
+    if (this.scaled) return (u) => (u < 1 ? timeAt(this.path, from + u * (to - from)) : 1);
+    return this.state.shift === 1 ? undefined : shiftGrid(this.state.shift);
+  }
+
   // The particles' trajectories, by the solver of the state; with noise by the SDE.
   cloud(n = this.counts.particles) {
     const { solver, steps, noise, corrected, shift } = this.state;
     if (!this.stale("cloud", this.field, solver, steps, noise, corrected, shift, n)) return this.memory.cloud;
-    const grid = shift === 1 ? undefined : shiftGrid(shift);
-    const options = { solver, steps, grid, ...this.landing(solver), out: this.memory.cloud };
+    const options = { solver, steps, grid: this.grid(), ...this.landing(solver), out: this.memory.cloud };
     this.made.near = null;
     const random = makeRandom(2);
     this.memory.cloud = noise
@@ -169,19 +157,9 @@ export class Scene {
   nearPoints() {
     const { states } = this.cloud();
     if (!this.stale("near")) return this.memory.near;
-    const { d, points } = this;
     const ends = states[states.length - 1];
-    const isNear = (x, i) => {
-      for (let k = 0; k < points.length; k += d) {
-        if (Math.hypot(x[i] - points[k], d === 2 ? x[i + 1] - points[k + 1] : 0) < NEAR_POINT) return true;
-      }
-      return false;
-    };
-    return (this.memory.near = [ends, sample(this.state.mixture, ends.length / d, makeRandom(6))].map((x) => {
-      let count = 0;
-      for (let i = 0; i < x.length; i += d) count += isNear(x, i);
-      return (d * count) / x.length;
-    }));
+    const fresh = sample(this.state.mixture, ends.length / this.d, makeRandom(6));
+    return (this.memory.near = [ends, fresh].map((x) => shareNear(x, this.points, this.d)));
   }
 
   // Through a point at a time, backwards to the noise and forwards to the data: [trajectory, trajectory].

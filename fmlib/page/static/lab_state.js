@@ -8,6 +8,7 @@ import { SOLVER_NAMES } from "./flow_solvers.js";
 // All but the mixture. The names are those of the traits in Python.
 export const START = {
   points: 0, // of the data; 0: the mixture itself
+  matched: false, // the paths of a row, by their signal-to-noise ratios
   t: 0.5, path: "rectified_flow", // what is shown when
   steps: 8, solver: "euler", shift: 1, noise: 0, corrected: true, // how it is solved
   condition: [], guidance_scale: 1, added: "none", strength: 0, // what is added to the field
@@ -70,6 +71,7 @@ export function checkState(part, base) {
   const checked = {
     mixture,
     points: whole("points", 0, MOST_POINTS),
+    matched: yesOrNo("matched"),
     t: number("t", 0, 1),
     path: checkChoice("path", state.path, PATH_NAMES),
     steps: whole("steps", 1, MOST_STEPS),
@@ -94,12 +96,13 @@ export function checkState(part, base) {
 
 // A state out of what a notebook has stored, trait by trait: stored(name) reads one, `refuse` hears of each that does
 // not fit. What a lab is made of, `meta`, has no substitute: throws Error.
-export function restore(stored, { limits, counts, controls, tour }, refuse) {
+export function restore(stored, { limits, counts, controls, tour, row = [] }, refuse) {
   const [left, right, bottom, top] = point("limits", limits, 4);
   if (!(left < right && bottom < top)) throw new Error(`limits must be left, right, bottom, top, got ${limits}`);
   for (const name of ["particles", "trajectories", "pairs"]) checkNumber(name, checkInt(name, counts?.[name]), 1, MOST_PARTICLES);
   if (counts.trajectories > counts.particles) throw new Error("trajectories must be at most particles");
-  if (![controls, tour].every(Array.isArray)) throw new Error("controls and tour must be lists");
+  if (![controls, tour, row].every(Array.isArray)) throw new Error("controls, tour and row must be lists");
+  for (const path of row) checkChoice("row", path, PATH_NAMES);
   const overTime = left > -0.5 && right < 1.5;
   const three = [[-1.5, 0], [0, 1.5], [1.5, 0]].map((mean) => (overTime ? mean.slice(0, 1) : mean));
   let state = checkState({ mixture: { means: three, stds: 0.4 } });

@@ -2,8 +2,9 @@
 
 import { CALLS } from "./flow_solvers.js";
 import { boxInWords } from "./lab_box.js";
-import { NEAR_POINT } from "./lab_scene.js";
+import { NEAR_POINT } from "./lab_data.js";
 import { jump, oneStep, pairsThrough, quantities } from "./lab_point.js";
+import { rowInWords } from "./lab_row.js";
 
 const vector = (v) => `(${Array.from(v, (n) => n.toFixed(2)).join(", ")})`;
 
@@ -56,8 +57,10 @@ const SAYS = {
 };
 export const AT_PROBE = ["jump", "stages", "quantities", "probe"];
 
-export function inWords(scene) {
+export function inWords(pictures) {
+  const [{ scene }] = pictures;
   const { layers, probe } = scene.state;
-  const said = (name) => name === "points" || layers.includes(name) && (probe || !AT_PROBE.includes(name));
-  return Object.keys(SAYS).filter(said).map((name) => SAYS[name](scene)).filter(Boolean).join("\n"); // a line each
+  const inRow = pictures[1] ? rowInWords(pictures) : "";
+  const said = (name) => name === "points" || !inRow && layers.includes(name) && (probe || !AT_PROBE.includes(name));
+  return [inRow, ...Object.keys(SAYS).filter(said).map((name) => SAYS[name](scene))].filter(Boolean).join("\n"); // a line each
 }

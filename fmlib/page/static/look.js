@@ -9,6 +9,9 @@ export const CSS = `
   margin: 0; min-width: min(200px, 100%); }
 .fm-panel figcaption { text-align: center; }
 .fm-panel canvas { width: 100%; display: block; border-radius: 4px; cursor: crosshair; }
+.fm-lab .fm-panels { display: grid; grid-template-columns: repeat(var(--fm-columns), 1fr); }
+.fm-lab .fm-panel { min-width: 0; font-variant-numeric: tabular-nums; }
+@media (max-width: 600px) { .fm-lab .fm-panels { grid-template-columns: 1fr 1fr; } }
 .fm-row { display: flex; flex-wrap: wrap; align-items: center; gap: 6px 12px; margin-top: 6px; }
 .fm-row label { display: flex; align-items: center; gap: 6px; flex: 1 1 20em; min-width: 0; }
 .fm-row label.fm-small { flex: 0 0 auto; }
@@ -26,6 +29,7 @@ export const CSS = `
 .fm-handle::before { content: ""; position: absolute; inset: 7px; border-radius: 50%; border: 2px solid #fff;
   background: #E69F00; box-shadow: 0 0 0 1px #1b1b1b; }
 .fm-handle.fm-width::before { inset: 9px; background: #fff; border-color: #E69F00; }
+.fm-panel .fm-centre { z-index: 1; } /* over the width, which is near */
 .fm-handle.fm-probe::before { background: var(--fm-ink); }
 .fm-handle.fm-weight::before { inset: 9px; border-radius: 2px; background: #fff; border-color: #E69F00; }
 .fm-handle.fm-box::before, .fm-handle.fm-corner::before { border-radius: 2px; background: var(--fm-ink); }
