@@ -185,18 +185,16 @@ async def new_page(browser):
     await context.close()
 
 
-async def drag_lab(page, which: str, seconds: float) -> dict | None:
-    """Rate and script with the hand in the page; the lag with the browser's mouse, one movement at a time."""
+async def drag_lab(page, which: str, seconds: float) -> dict:
+    """Rate and script with the hand in the page; the lag with the browser's mouse, one movement at a time. A crowd of
+    components has no handles: there the hand takes the one nearest to the middle of the picture."""
     lab = page.locator(".fm-lab").first
     await lab.scroll_into_view_if_needed()
     await page.wait_for_timeout(1500)
-    node = (
-        page.locator(".fm-handle.fm-centre").first
-        if which == "a component"
-        else page.get_by_role("slider", name="t", exact=True).first
-    )
-    if not await node.count():  # a crowd has no handles
-        return None
+    node = page.get_by_role("slider", name="t", exact=True).first
+    if which == "a component":
+        handle = page.locator(".fm-handle.fm-centre")
+        node = handle.first if await handle.count() else lab.locator("canvas")
     await lab.evaluate(WATCH)
     await node.evaluate(MOVE, [HANDS[which], 700])  # the first frames compile the script
     moved = await node.evaluate(MOVE, [HANDS[which], 1000 * seconds])
@@ -276,11 +274,9 @@ async def dragging(browser, seconds: float) -> dict:
                         else:
                             await page.goto(address.format(i))
                         await page.wait_for_selector(".fm-lab[data-drawn]")
-                        row = await drag_lab(page, which, seconds)
-                        if row is not None:
-                            rows[f"{name}; {where}; {which}"] = row
-                            said = {k: round(v, 1) for k, v in row.items()}
-                            print(f"{name}; {where}; {which}: {said}", flush=True)
+                        row = rows[f"{name}; {where}; {which}"] = await drag_lab(page, which, seconds)
+                        said = {k: round(v, 1) for k, v in row.items()}
+                        print(f"{name}; {where}; {which}: {said}", flush=True)
         async with new_page(browser) as page:
             await page.goto(address.format("naive"))
             row = rows["8 components, 800 particles; through a kernel; t"] = await drag_naive(page, seconds)

@@ -316,6 +316,31 @@ def test_a_finger_still_scrolls_the_page(on):
     assert page.evaluate("model.saves") > 0
 
 
+def test_a_finger_takes_one_of_a_crowd_and_scrolls_beside_it(on):
+    page = on(**PHONE)
+    angle = torch.arange(16).double() * torch.pi / 8
+    crowd = GaussianMixture(2 * torch.stack([angle.cos(), angle.sin()], 1), 0.1)
+    show(page, mixture=crowd, layers=["density"], controls=ALONE, tour=TOUR)
+    touch, begin = touches(page), value(page, "mixture")["means"]
+    left, right, _, _ = value(page, "_meta")["limits"]
+
+    def swipe(across) -> float:
+        page.evaluate("scrollTo(0, 0)")
+        box = page.locator(".fm-scene canvas").bounding_box()
+        x, y = box["x"] + box["width"] * (across - left) / (right - left), box["y"] + box["height"] / 2
+        touch("Start", (x, y))
+        for step in range(1, 11):
+            touch("Move", (x, y - 10 * step))
+            settled(page)
+        touch("End")
+        settled(page)
+        return page.evaluate("scrollY")
+
+    assert swipe(0) > 50 and value(page, "mixture")["means"] == begin  # no component is near
+    assert swipe(2) == 0 and value(page, "mixture")["means"][0][1] > 1
+    assert value(page, "mixture")["means"][1:] == begin[1:] and page.errors == []
+
+
 @pytest.mark.parametrize("width", [320, 375, 820])
 @pytest.mark.parametrize("dim", [1, 2])
 def test_small_screens_hold_all_of_it_in_large_enough_parts(on, dim, width):

@@ -1,5 +1,6 @@
 """The lab in a browser, without a kernel: what the hand and the keys change, what is computed, what is refused."""
 
+import math
 import re
 
 import pytest
@@ -102,6 +103,48 @@ def test_a_click_puts_the_probe_or_launches(page):
     assert len(value(page, "launched")) == 1 and picture(page) != before
     page.get_by_role("button", name="clear trajectories").click()
     assert value(page, "launched") == [] and picture(page) == before
+
+
+def place_of(page, mean):
+    """Where a point of the plane is on the screen."""
+    left, right, bottom, top = value(page, "_meta")["limits"]
+    box = page.locator(".fm-scene canvas").bounding_box()
+    across, down = (mean[0] - left) / (right - left), (top - mean[1]) / (top - bottom)
+    return box["x"] + across * box["width"], box["y"] + down * box["height"]
+
+
+def test_a_crowd_is_grabbed_without_handles(page):
+    """The nearest component within reach. Wrong twins: a hand far from all, a click, a hand that draws."""
+    angle = torch.arange(16, dtype=torch.float64) * math.tau / 16
+    crowd = GaussianMixture(2 * torch.stack([angle.cos(), angle.sin()], 1), 0.1)
+    show(page, mixture=crowd, layers=["density", "field"], launched=[])
+    assert page.locator(".fm-handle").count() == 0
+    begin, before = value(page, "mixture"), picture(page)
+
+    def drag(x, y, dx, dy):
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + dx, y + dy, steps=4)
+        page.mouse.up()
+        page.wait_for_timeout(50)
+        return value(page, "mixture")["means"]
+
+    x, y = place_of(page, begin["means"][4])
+    means = drag(x + 8, y - 6, 30, 12)
+    left, right, _, _ = value(page, "_meta")["limits"]
+    scale = (right - left) / page.locator(".fm-scene canvas").bounding_box()["width"]
+    moved = [now - old for now, old in zip(means[4], begin["means"][4], strict=True)]
+    assert moved == pytest.approx([30 * scale, -12 * scale], abs=0.01)  # it does not jump to the pointer
+    assert [m for k, m in enumerate(means) if k != 4] == [m for k, m in enumerate(begin["means"]) if k != 4]
+    assert value(page, "launched") == [] and page.evaluate("model.saves") == 1 and picture(page) != before
+    page.get_by_role("button", name="undo").click()
+    assert value(page, "mixture")["means"] == begin["means"] and picture(page) == before
+    page.mouse.click(x, y)
+    assert len(value(page, "launched")) == 1 and value(page, "mixture")["means"] == begin["means"]
+    assert drag(*place_of(page, [0, 0]), 30, 12) == begin["means"]  # beyond reach of all
+    page.get_by_role("button", name="draw").click()
+    drawn = drag(x, y, 60, 0)
+    assert len(drawn) < 16 and drawn[0] == pytest.approx(begin["means"][4], abs=0.02) and page.errors == []
 
 
 def test_the_controls_and_the_tour(page):

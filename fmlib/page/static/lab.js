@@ -3,6 +3,7 @@
 import { onNewTheme, themeColors } from "./colors.js";
 import { element, stage } from "./controls.js";
 import { Controls } from "./lab_controls.js";
+import { grabbing } from "./lab_grab.js";
 import { handlesOf } from "./lab_hands.js";
 import { drawLayers } from "./lab_layers.js";
 import { drawRow, picturesOf } from "./lab_row.js";
@@ -32,7 +33,7 @@ class Lab {
     this.readout = element("div", { class: "fm-readout" }, this.root);
     this.spoken = element("div", { class: "fm-spoken", role: "status" }, this.root);
     this.followPicture();
-    if (this.has("mixture")) pinching(this);
+    if (this.has("mixture")) pinching(this, grabbing(this));
     this.endings = [this.followPython(), this.followSize(), onNewTheme(() => ((this.colors = null), this.redraw()))];
     if (damaged.length) this.refuse(`what is stored of this lab is damaged: ${damaged.join("; ")}`);
     this.startFromAddress();

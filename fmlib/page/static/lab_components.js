@@ -27,10 +27,25 @@ function setShare(lab, k, share) {
   });
 }
 
+export const isCrowd = (means) => means.length > MOST_HELD;
+
+export function moveMean(lab, k, x, y) {
+  change(lab, ({ means }) => (means[k] = lab.map.meanOf(x, y)));
+}
+
+// The component whose centre is nearest to a place in the picture.
+export function nearest(lab, [x, y]) {
+  const far = lab.state.mixture.means.map((mean) => {
+    const [px, py] = lab.map.spotOfMean(mean);
+    return Math.hypot((px - x) * lab.view.toX, (py - y) * lab.view.toY);
+  });
+  return far.indexOf(Math.min(...far));
+}
+
 // The handles of all components: centre, width and, where the lesson asks for it, weight. None in a crowd.
 export function mixtureHandles(lab) {
   const { means } = lab.state.mixture;
-  return means.length > MOST_HELD ? [] : means.flatMap((_, k) => componentHandles(lab, k));
+  return isCrowd(means) ? [] : means.flatMap((_, k) => componentHandles(lab, k));
 }
 
 function componentHandles(lab, k) {
@@ -45,7 +60,7 @@ function componentHandles(lab, k) {
   const centre = new Handle(view, box, `${name}, centre`, "centre", {
     ...hand, keys: { ...keys, Delete: removal, Backspace: removal },
     spot: () => map.spotOfMean(of().means[k]),
-    move: (x, y) => change(lab, ({ means }) => (means[k] = map.meanOf(x, y))),
+    move: (x, y) => moveMean(lab, k, x, y),
   });
   const width = new Handle(view, box, `${name}, width`, "width", {
     ...hand, keys,

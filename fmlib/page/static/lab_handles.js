@@ -4,6 +4,27 @@ import { element, onKeys } from "./controls.js";
 
 const STEP = 0.1; // of a key; with Shift a tenth of it
 
+// A drag on a node with the first button. start(event): whether it begins; move(event) while it lasts; end() after it.
+// Returns { on(), drop() }: whether it lasts, and to end it without `end`.
+export function onDrag(node, start, move, end) {
+  let on = false;
+  node.addEventListener("pointerdown", (event) => {
+    if (event.button || !start(event)) return;
+    on = true;
+    node.setPointerCapture(event.pointerId);
+    event.preventDefault();
+  });
+  node.addEventListener("pointermove", (event) => on && move(event));
+  const stop = () => {
+    const was = on;
+    on = false;
+    if (was) end();
+  };
+  node.addEventListener("pointerup", stop);
+  node.addEventListener("pointercancel", stop);
+  return { on: () => on, drop: () => (on = false) };
+}
+
 // One handle. spot(): where it is, in coordinates. move(x, y): called while it is dragged or moved by keys; start() and
 // done(): before and after. keys: more actions by the name of a key.
 export class Handle {
@@ -27,31 +48,19 @@ export class Handle {
   }
 
   drag(move, start, done) {
-    const { node } = this;
-    let offset = null; // from the pointer to the handle's place, so that it does not jump
-    node.addEventListener("pointerdown", (event) => {
-      if (event.button) return;
+    let offset; // from the pointer to the handle's place, so that it does not jump
+    const begin = ({ clientX, clientY }) => {
       const [x, y] = this.spot();
-      const [px, py] = this.view.point(event.clientX, event.clientY);
+      const [px, py] = this.view.point(clientX, clientY);
       offset = [x - px, y - py];
-      node.setPointerCapture(event.pointerId);
-      event.preventDefault();
       start();
-      node.focus({ preventScroll: true });
-    });
-    node.addEventListener("pointermove", (event) => {
-      if (!offset) return;
-      const [px, py] = this.view.point(event.clientX, event.clientY);
-      move(px + offset[0], py + offset[1]);
-    });
-    this.drop = () => (offset = null); // what it did stays; a pinch goes on
-    const end = () => {
-      if (!offset) return;
-      offset = null;
-      done();
+      this.node.focus({ preventScroll: true });
+      return true;
     };
-    node.addEventListener("pointerup", end);
-    node.addEventListener("pointercancel", end);
+    this.drop = onDrag(this.node, begin, ({ clientX, clientY }) => {
+      const [px, py] = this.view.point(clientX, clientY);
+      move(px + offset[0], py + offset[1]);
+    }, done).drop; // what it did before it was dropped stays; a pinch goes on
   }
 
   // Where the picture has the handle's spot now.

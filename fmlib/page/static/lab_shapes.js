@@ -1,6 +1,7 @@
 // Distributions to choose from, and one that a hand draws: its strokes become small Gaussians.
 
-import { clamp, element } from "./controls.js";
+import { clamp } from "./controls.js";
+import { onDrag } from "./lab_handles.js";
 
 export const MOST_DRAWN = 200; // components
 const APART = 0.12; // along a stroke
@@ -55,27 +56,20 @@ export function drawing(lab, button) {
     const [x, y] = lab.view.point(event.clientX, event.clientY);
     return [clamp(x, left, right), clamp(y, bottom, top)];
   };
-  canvas.addEventListener("pointerdown", (event) => {
-    if (!on() || event.button) return;
-    event.preventDefault();
-    canvas.setPointerCapture(event.pointerId);
+  const begin = (event) => {
+    if (!on()) return false;
     lab.keep();
     add(place(event));
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    if (!pen) return;
+    return true;
+  };
+  onDrag(canvas, begin, (event) => {
     const to = place(event);
     for (let length = Math.hypot(to[0] - pen[0], to[1] - pen[1]); length >= APART; length -= APART) {
       add(pen.map((v, j) => v + ((to[j] - v) * APART) / length));
     }
-  });
-  const end = () => {
-    if (!pen) return;
-    pen = null;
+  }, () => {
     lab.buildHandles();
     lab.commit();
-  };
-  canvas.addEventListener("pointerup", end);
-  canvas.addEventListener("pointercancel", end);
+  });
   return { on };
 }

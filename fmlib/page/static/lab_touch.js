@@ -1,8 +1,9 @@
 // Two fingers on a lab: they make the component between them wider or narrower.
 
-import { setWidth } from "./lab_components.js";
+import { nearest, setWidth } from "./lab_components.js";
 
-export function pinching(lab) {
+// grab: the drag of a crowd, which ends when the second finger comes.
+export function pinching(lab, grab) {
   const fingers = new Map(); // by pointer: where it is
   let held = null; // { k, std, apart } when the second finger came
 
@@ -14,12 +15,10 @@ export function pinching(lab) {
   function begin() {
     const [[ax, ay], [bx, by]] = fingers.values();
     const middle = lab.view.point((ax + bx) / 2, (ay + by) / 2);
-    const { means, stds } = lab.state.mixture;
-    const far = (k) => Math.hypot(...lab.map.spotOfMean(means[k]).map((v, j) => v - middle[j]));
-    const k = means.reduce((best, _, i) => (far(i) < far(best) ? i : best), 0);
-    for (const handle of lab.handles) handle.drop();
+    const k = nearest(lab, middle);
+    for (const { drop } of [...lab.handles, grab]) drop();
     lab.keep();
-    held = { k, std: stds[k], apart: apart() };
+    held = { k, std: lab.state.mixture.stds[k], apart: apart() };
   }
 
   const end = (event) => {
