@@ -7,7 +7,7 @@ the lessons themselves. The environment variable TRAIN, read at each call, says 
     1        a training, whatever is stored
     stored   stored weights, or ValueError: for tests, and for what is published
     write    a training, whose weights are stored
-    check    a training, and ValueError where a weight ends further than TOLERANCE from the stored one
+    check    a training, and ValueError where a tensor ends further than TOLERANCE from the stored one
 """
 
 import ast
@@ -27,7 +27,9 @@ from fmlib.files import write_atomically
 
 FOLDER = Path(__file__).parent / "stored"  # in the package: a lesson finds it from every folder
 MODES = ("", "1", "stored", "write", "check")
-TOLERANCE = 1e-4  # of a tensor's largest weight, at least 1: another processor rounds otherwise
+# Of a tensor's norm. Rounding grows over a training: after 2,000 steps on the moons a processor without vector
+# instructions ends 1e-4 apart, a learning rate that is higher by 1 % ends 0.3 apart.
+TOLERANCE = 1e-3
 
 
 def trained(name: str, net: nn.Module, train: Callable[[nn.Module], nn.Module]) -> nn.Module:
@@ -119,10 +121,9 @@ def _write(file: Path, net: nn.Module, mark: str) -> None:
 
 def _compare(name: str, weights: dict, stored: dict) -> None:
     for key, value in stored.items():
-        apart = (weights[key].cpu().double() - value.double()).abs().max().item() if value.numel() else 0.0
-        limit = TOLERANCE * max(1.0, value.double().abs().max().item() if value.numel() else 0.0)
-        if not apart <= limit:
+        difference, size = (x.double().norm().item() for x in (weights[key].cpu() - value, value))
+        if not difference <= TOLERANCE * size:
             raise ValueError(
-                f"the weights {name!r}, trained anew, must be within {limit:.1g} of the stored ones, got {apart:.2g} "
-                f"in {key}: if the training was changed on purpose, run make weights"
+                f"the weights {name!r}, trained anew, must end within {TOLERANCE:g} of the stored ones, got "
+                f"{difference / max(size, 1e-30):.2g} in {key}. If the training was changed on purpose: make weights"
             )
