@@ -24,17 +24,13 @@ CROSSING = "Straight lines of random pairs cross in the plane; the trajectories 
 SOLVED = "Exact trajectories in black, and beside them in green what a few Euler steps make of them."
 TOUR = [
     {
-        "caption": "Four paths from the same noise to the same data, each at t = 0.5. Press play: all four arrive, but not "
+        "caption": "Four paths from the same noise to the same data, each at t = 0.3. Press play: all four arrive, but not "
         "at the same pace. Which one is late?",
-        "t": 0.5, "matched": False,
-    },
-    {
-        "caption": "Early on. In the first picture the clumps begin to show; in the third one there is nothing but noise.",
         "t": 0.3, "matched": False,
     },
     {
-        "caption": "Now every path stands at the moment at which its mix of data and noise is that of the first one. Compare "
-        "the clouds, then drag t.",
+        "caption": "Now every path stands at the moment at which its mix of data and noise is that of the first one. Read "
+        "the times above the clouds and the number below them. Then drag t.",
         "t": 0.3, "matched": True,
     },
     {
