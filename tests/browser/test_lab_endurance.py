@@ -11,13 +11,14 @@ import torch
 from lab_page import ALONE, ON_A_LINE, TOUR, html, show, value
 
 from fmlib import GaussianMixture
-from fmlib.page.lab import ADDED, LAYERS, PATHS, SOLVERS, STATE
+from fmlib.page.lab import ADDED, IN_A_ROW, LAYERS, PATHS, SOLVERS, STATE
 
 SECONDS, SEED = 60, 17  # of random use
 LINE = GaussianMixture(torch.tensor([[-2.0], [0.5], [1.5]]).double(), torch.tensor([0.3, 0.4, 0.1]).double())
 IN = {
     1: {"mixture": LINE, "controls": ON_A_LINE, "tour": [{**stop, "t": 1.0 - stop["t"]} for stop in TOUR]},
     2: {"controls": ALONE, "tour": TOUR},
+    "row": {"row": list(PATHS), **IN_A_ROW},
 }
 FEW = {"particles": 60, "trajectories": 12, "pairs": 20}
 # What a canvas is handed that is no number, what stands in the page that is no word, and what was run that is a string.
@@ -193,6 +194,7 @@ class Reader:
             "until": choice([0, 1, number(0, 1)]), "box": [side for x in point() for side in (x, x + number(0.01, 3))],
             "ghost": choice([None, {"path": "ve", "steps": 2}, {"mixture": mixture}]),
             "launched": [{"t": choice([0, 1, 0.3]), "x": point()}], "layers": self.random.sample(LAYERS, 6),
+            "points": choice([0, 0, 1, 30]), "corrected": choice([True, False]), "matched": choice([True, False]),
         }  # fmt: skip
         assert values.keys() == STATE
         name = self.note(choice(sorted(values)), values)
@@ -269,7 +271,7 @@ def grown(page, rounds: int, end: str) -> dict[str, float]:
     return {name: after[name] - before[name] for name in before}
 
 
-@pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.parametrize("dim", [1, 2, "row"])
 def test_fifty_labs_leave_nothing(watched, dim):
     page = watched
     show(page, **IN[dim], **FEW)
@@ -286,7 +288,12 @@ def test_every_path_and_solver_at_both_ends(watched, dim):
     page = watched
     points = [[0.5] * dim, [-1.0] * dim]
     mixture = {"means": points, "stds": [0, 0.5], "weights": [0.5, 0.5]}
-    show(page, **IN[dim], **FEW, stored={"mixture": mixture, "steps": 5, "condition": [0], "guidance_scale": 3.0})
+    show(
+        page,
+        **IN[dim],
+        **FEW,
+        stored={"mixture": mixture, "t": 0.5, "steps": 5, "condition": [0], "guidance_scale": 3.0},
+    )
     for path in PATHS:
         for solver in SOLVERS:
             for t in (0, 1):
@@ -314,7 +321,8 @@ DAMAGED = {
         *({**PLANE, "weights": weights} for weights in ([0], [-1], [1, 2], [1e400], ["1"], 1)),
     ],
     **{name: [*NONE_OF_ANY, None, "0.5", True, 1e30] for name in
-       ("t", "steps", "shift", "noise", "guidance_scale", "strength", "until")},
+       ("t", "steps", "shift", "noise", "guidance_scale", "strength", "until", "points")},
+    **{name: [*NONE_OF_ANY, None, "true", 0, 1] for name in ("corrected", "matched")},
     **{name: [*NONE_OF_ANY, None, "constructor", "__proto__", ["euler"]] for name in ("path", "solver", "added")},
     "probe": [*NONE_OF_ANY, [0], [0, 0, 0, 0], [0, None], [1e9, 0], ["0", "0"]],
     "box": [*NONE_OF_ANY, [0, 1], [1, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, "1"], [0, 1, 0, NAN]],
@@ -406,6 +414,7 @@ def test_a_damaged_line_stays_a_line(watched):
         {"limits": None}, {"limits": [0, 0, 0, 0]}, {"limits": [NAN, 1, 0, 1]}, {"limits": "0123"}, {"counts": {}},
         {"counts": {"particles": 10**9, "trajectories": 1, "pairs": 1}}, {"counts": {**FEW, "trajectories": 99}},
         {"controls": None}, {"tour": {"length": 10**9}}, {"tour": [None]},
+        {"row": "ve"}, {"row": [SCRIPT]},
     ],
 )  # fmt: skip
 def test_a_lab_that_cannot_be_drawn_says_so_beside_its_still(watched, part):
@@ -429,7 +438,7 @@ def test_a_lab_that_cannot_be_drawn_says_so_beside_its_still(watched, part):
 
 def test_a_hostile_link_is_words_and_no_more(watched):
     page = watched
-    text = html(**IN[2], **FEW)
+    text = html(**IN[2], **FEW, t=0.5)
     show(page, text=text)
     name = value(page, "_meta")["name"]
     for state, words in (
