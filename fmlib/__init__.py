@@ -71,6 +71,7 @@ from fmlib.samplers import (
 from fmlib.training import (
     History,
     cfm_loss,
+    late_t,
     logit_normal_t,
     stratified_t,
     train_flow_matching,

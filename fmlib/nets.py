@@ -166,7 +166,7 @@ class FourierMLP(VectorFieldMLP):
     """
 
     def __init__(
-        self, dim: int, path: FlowPath, data_std: float, hidden: int = 64, waves: int = 64, frequency: float = 3.0, **kw
+        self, dim: int, path: FlowPath, data_std: float, hidden: int = 96, waves: int = 64, frequency: float = 3.0, **kw
     ):
         super().__init__(dim, hidden, **kw)
         self.path, self.data_std = path, check_number("data_std", data_std, 0, open_low=True)

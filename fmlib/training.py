@@ -59,6 +59,12 @@ def logit_normal_t(m: float = 0.0, s: float = 1.0) -> TSampler:
     return sample
 
 
+def late_t(n: int, device=None) -> Tensor:
+    """n times, half of them `stratified_t`, half `logit_normal_t(1.0)`: more near the data, where edges are drawn."""
+    t = torch.cat([stratified_t(n - n // 2, device), logit_normal_t(1.0)(n // 2, device)])
+    return t[torch.randperm(n, device="cpu")]
+
+
 T_SAMPLERS = {"uniform": uniform_t, "stratified": stratified_t, "logitnormal": logit_normal_t()}
 
 

@@ -17,6 +17,7 @@ from fmlib import (
     cfm_loss,
     ema_warmup,
     estimate,
+    late_t,
     logit_normal_t,
     make_ema,
     moons_mixture,
@@ -111,6 +112,20 @@ def test_stratified_times_do_not_follow_the_order_of_the_batch():
     n = 4_096
     t = stratified_t(n)
     assert rank_correlation(t) < 4.5 / n**0.5 < 0.99 < rank_correlation(t.sort().values)
+
+
+def test_late_times_are_half_stratified_half_logit_normal():
+    n, normal = 20_001, torch.distributions.Normal(1.0, 1.0)
+    limit = 4.5 * 0.5 / math.sqrt(n)
+
+    def apart(t):
+        shares = [(s, normal.cdf(torch.logit(torch.tensor(s))).item()) for s in (0.1, 0.5, 0.8)]
+        return max(abs((t < s).float().mean().item() - (s + late) / 2) for s, late in shares)
+
+    t = late_t(n)
+    assert apart(t) < limit < min(apart(stratified_t(n)), apart(logit_normal_t(1.0)(n)))
+    assert rank_correlation(t) < 4.5 / math.sqrt(n)  # in random order, for sorted batches
+    assert late_t(1).shape == (1,) and 0 <= t.min() and t.max() < 1
 
 
 @pytest.mark.slow

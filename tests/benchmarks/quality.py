@@ -55,12 +55,13 @@ class QuickReferenceMLP(nn.Module):
 
 
 def fmlib_default(sample, check, steps=2000, batch=512, **kwargs):
-    """FourierMLP at a peak rate of 1e-2 falling to 0, stratified times, EMA with a warm-up."""
+    """FourierMLP at a peak rate of 1e-2 falling to 0, more times near the data, EMA with a warm-up."""
     net = fmlib.FourierMLP(2, PATH, sample(10_000).std(dim=0).square().mean().sqrt().item(), **kwargs)
     loader = fmlib.SampledBatches(sample, batch)
     return fmlib.train_flow_matching(
-        net, loader, PATH, steps, lr=1e-2, log_every=0, callback=lambda step, loss, model, ema: check(step, steps, ema)
-    )
+        net, loader, PATH, steps, lr=1e-2, t_dist=fmlib.late_t, log_every=0,
+        callback=lambda step, loss, model, ema: check(step, steps, ema),
+    )  # fmt: skip
 
 
 def fmlib_small(sample, check):
