@@ -108,14 +108,14 @@ predict(
 #
 # $$ \frac{d}{dt}\int_{\text{box}} p_t\,dx \;=\; -\oint_{\text{walls}} p_t\,u_t \cdot n \,dS $$
 #
-# Here $n$ points outwards. In a short time $dt$ a piece $dS$ of the wall is crossed by all particles that are nearer to it than $u_t\cdot n\,dt$. Their mass is $p_t\,u_t\cdot n\,dt\,dS$. The product $p_t u_t$ is called the **flux**. Nothing else was assumed.
+# Here $n$ points outwards. Take a short time $dt$. In it, a piece $dS$ of the wall is crossed by the particles just before it, nearer than $u_t\cdot n\,dt$. (If $u_t\cdot n$ is negative, they come in.) Their mass is $p_t\,u_t\cdot n\,dt\,dS$. The product $p_t u_t$ is called the **flux**. Nothing else was assumed.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 predict(
     "The box of the first picture ends up around a clump. Between t = 0 and t = 1, does the mass in it rise all the time?",
     "it rises, and falls a little at the end",
     choices=["yes, all the time", "it rises, and falls a little at the end", "it falls first, then rises"],
-    because="While the clump gathers the box fills. Near the end the clump still moves up, and its upper edge leaves through the top wall. Drag t in the first picture from 0.9 to 1: the flux changes its sign.",
+    because="While the clump gathers the box fills. Near the end the clump still moves up, and its upper edge leaves through the top wall. Take the second stop of the first picture and drag t from 0.7 to 1: at about 0.8 the flux changes its sign.",
 )
 
 # %% [markdown]
@@ -154,7 +154,7 @@ verify(
 )
 
 # %% [markdown]
-# The number behind ± says how much the value changes from one random sample to the next. A claim holds if it is within five of these; its wrong twin must miss by ten.
+# The number behind ± says how much the value changes from one random sample to the next. Such a claim holds if it is within five of these. Other rows state their own limit. The *wrong twin* is the same measure on something that must fail, and has to miss by twice the limit.
 #
 # ## From the box to a point
 #
@@ -162,9 +162,9 @@ verify(
 #
 # $$ \boxed{\;\partial_t p_t + \nabla \cdot (p_t\, u_t) = 0\;} $$
 #
-# **If a smooth field satisfies this, and the particles start as $p_0$, they are distributed as $p_t$ at every $t$.** That is all that flow matching wants from a field. (Why can we turn it round? The density of the moving particles satisfies the equation too, by the box argument. For a smooth field the equation has only one solution that starts at $p_0$.)
+# **If a smooth field satisfies this, and the particles start as $p_0$, they are distributed as $p_t$ at every $t$.** That is all that flow matching wants from a field. (So far we know: the density of particles that follow $u$ satisfies the equation. The converse is what we use. If the field is smooth, and grows no faster than in proportion to $|x|$, the equation has only one solution that starts at $p_0$; so any solution that you find *is* that density.)
 #
-# Let us test it. Divide by $p_t$, so that thin regions count as much as dense ones, and use $\nabla\cdot(p\,u) = p\,\nabla\cdot u + u\cdot\nabla p$:
+# Let us test it. Divide by $p_t$, so that the result is not small just where the density is, and use $\nabla\cdot(p\,u) = p\,\nabla\cdot u + u\cdot\nabla p$:
 #
 # $$ \partial_t \log p_t + \nabla\cdot u_t + u_t\cdot\nabla\log p_t = 0 $$
 
@@ -208,21 +208,21 @@ for q in (rectified_flow_path(), vp_cosine_path(), vp_linear_path(), ve_path()):
     )
 
 # %% [markdown]
-# Zero up to rounding, at 4,000 places on each of four paths. (Lesson 03 introduces the other three.)
+# Zero up to rounding, at 4,000 places on each path. (Three of them wait for lesson 03; the equation does not care.)
 #
 # ## The field by hand
 #
-# Where does such a field come from? Take one round clump of data first, $x_1 \sim \mathcal N(m, s^2 I)$. Then $x_t = t\,x_1 + (1-t)\,x_0$ is Gaussian at every time: its centre is $t\,m$, its variance $V_t = t^2 s^2 + (1-t)^2$. So let every particle keep its seat. One that starts at $z$ sits at $x = t\,m + \sqrt{V_t}\,z$. Take the derivative in $t$:
+# Where does such a field come from? Take one round clump of data first, $x_1 \sim \mathcal N(m, s^2 I)$. Then $x_t = t\,x_1 + (1-t)\,x_0$ is Gaussian at every time: its centre is $t\,m$, its variance $V_t = t^2 s^2 + (1-t)^2$. The simplest way to make such a cloud: let every particle keep its seat relative to the centre. One that starts at $x_0$ sits at $x = t\,m + \sqrt{V_t}\,x_0$. Take the derivative in $t$:
 #
 # $$ u_t(x) = m + \frac{t\,s^2 - (1-t)}{V_t}\,(x - t\,m). $$
 #
-# In words: move with the centre, and shrink or grow with the cloud.
+# In words: move with the centre, and shrink or grow with the cloud. (Other fields make the same cloud, as you will see. This one is also the mean of the pairs, as lesson 02 measures.)
 #
-# Now several clumps, with weights $w_k$. Each has its density $p^k$ and its field $u^k$, and each pair satisfies the equation. The equation is *linear* in the density and in the flux, so the sums $\sum_k w_k p^k$ and $\sum_k w_k p^k u^k$ satisfy it as well. The field is total flux over total density:
+# Now several clumps, with weights $w_k$. Each clump has its density $p^k$ and its field $u^k$, and together the two satisfy the equation. The equation is *linear* in the density and in the flux, so the sums $\sum_k w_k p^k$ and $\sum_k w_k p^k u^k$ satisfy it as well. The field is total flux over total density:
 #
 # $$ u_t(x) = \sum_k r_k(x)\,u^k_t(x), \qquad r_k(x) = \frac{w_k\,p^k_t(x)}{p_t(x)}. $$
 #
-# $r_k(x)$ is the chance that what you meet at $x$ belongs to clump $k$. So again the field is an average. These exact fields are the *oracle* of all lessons.
+# $r_k(x)$ is the chance that what you meet at $x$ belongs to clump $k$. So again the field is an average. These exact fields are the *oracle* of our toy data.
 
 
 # %%
@@ -238,7 +238,7 @@ def by_hand(t, x, weigh=True):
 # %%
 t, x = places()
 verify(
-    "by hand it is the mean velocity of the pairs, which lesson 00 began with",
+    "the field by hand against the library's",
     by_hand(t, x),
     u(t, x),
     limit=1e-9,
@@ -305,11 +305,11 @@ off = lambda x: (x - end).square().sum(1).mean().sqrt()
 verify(
     "though its particles end elsewhere (root mean square)", off(whirled), at_least=1.0, wrong={"u itself": off(end)}
 )
-more = lambda x: transport_cost(x0, x) / transport_cost(x0, end)
-verify("and travel farther (mean squared distance, by u's)", more(whirled), at_least=2.0, wrong={"u itself": more(end)})
+work = lambda v: path_energy(v, x0[:1000], steps=40) / path_energy(u, x0[:1000], steps=40)
+verify("and it takes more work (energy, divided by that of u)", work(whirl), at_least=2.0, wrong={"u itself": work(u)})
 
 # %% [markdown]
-# Same noise, same clouds at every moment, other trajectories. So a density does not tell you the field. But one field is the laziest. With Gaussian noise, drawn independently of the data, $u_t$ is a gradient $\nabla\phi$ (lesson 06). Integrate by parts: $\mathbb E[u\cdot w] = \int p\,\nabla\phi\cdot w = -\int \phi\,\nabla\cdot(p\,w) = 0$. So every allowed $w$ only adds energy: $\mathbb E\|u + w\|^2 = \mathbb E\|u\|^2 + \mathbb E\|w\|^2$. That is least work *for these densities*. Optimal transport would choose the densities in between as well.
+# Same noise, same clouds at every moment, other trajectories. So a density does not tell you the field. But one field is the laziest. Our $u_t$ is a gradient, $u_t = \nabla\phi$: for one clump you can see it in the formula above, a number times $x$ plus a constant; lesson 06 has the general case. Integrate by parts: $\mathbb E[u\cdot w] = \int p\,\nabla\phi\cdot w = -\int \phi\,\nabla\cdot(p\,w) = 0$. So every allowed $w$ only adds energy: $\mathbb E\|u + w\|^2 = \mathbb E\|u\|^2 + \mathbb E\|w\|^2$. That is least work *for these densities*. (*Optimal transport* asks for the cheapest move from noise to data, and chooses the densities in between as well.)
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 t, x = places(40_000)
@@ -342,7 +342,9 @@ FlowLab(
 )
 
 # %% [markdown]
-# Add this up along a trajectory, and a flow tells the exact likelihood of its samples: $\log p_1(x_1) = \log p_0(x_0) - \int_0^1 \nabla\cdot u_t\,dt$.
+# Add this up along a trajectory, and you have the exact likelihood of its end: $\log p_1(x_1) = \log p_0(x_0) - \int_0^1 \nabla\cdot u_t\,dt$. For a given data point, run the flow backwards to its noise and add up on the journey.
+#
+# In two dimensions the divergence costs two derivatives. In a million it costs a million. **Hutchinson's estimate** costs one: $\epsilon^\top A\,\epsilon$, with $A = \partial u/\partial x$ and independent random signs $\epsilon_i$. As $\mathbb E[\epsilon_i\epsilon_j]$ is 1 for $i=j$ and 0 otherwise, only the diagonal of $A$ is left on average. (Numbers spread over $[-1, 1]$ will not do: their mean square is 1/3.)
 
 
 # %%
@@ -364,20 +366,18 @@ verify("the likelihood (median error, nats)", median(end[:, 2]), at_most=1e-4, w
 t, x = places(20_000)
 signs, numbers = (torch.rand_like(x) > 0.5) * 2.0 - 1, 2 * torch.rand_like(x) - 1
 error = lambda w: estimate(quadratic(u, t, x, w.double()) - divergence(u, t, x))
-verify("Hutchinson: random signs give the divergence", error(signs), 0.0, wrong={"numbers in [-1, 1]": error(numbers)})
+verify("random signs give the divergence on average", error(signs), 0.0, wrong={"numbers in [-1, 1]": error(numbers)})
 
 # %% [markdown]
-# In two dimensions the divergence costs two derivatives. In a million it costs a million. **Hutchinson's estimate** $\epsilon^\top A\,\epsilon$ costs one, with independent random signs $\epsilon_i$: as $\mathbb E[\epsilon_i\epsilon_j]$ is 1 for $i=j$ and 0 otherwise, only the diagonal of $A$ is left on average.
-#
-# **This is where flows come from.** A *continuous normalising flow* (2018) was trained by exactly this integral: push up the likelihood of the data. But then every training step is a whole simulation. Carry the batch back to noise with a solver, dozens of calls of the network, each with a divergence; then differentiate through all of it. And nobody tells the field which road to take, so it may learn one that is hard to solve. Flow matching keeps the model and drops the simulation. It *chooses* the densities in between, so one place, one time and one call of the network make a training example.
+# **This is where flows come from.** A *continuous normalising flow* (2018) was trained by exactly this integral: push up the likelihood of the data. But then every training step is a whole simulation. Carry the batch back to noise with a solver, dozens of calls of the network, each with a divergence; then differentiate through all of it. And nobody tells it which densities to pass through, so it may learn a field that is hard to solve. Flow matching keeps the model and drops the simulation. It *chooses* the densities in between, so one place, one time and one call of the network make a training example.
 #
 # ## The same densities with noise: diffusion
 #
-# Give each particle a small random kick in every step, of variance $g^2 dt$. Left alone, kicks blur the cloud, as heat spreads. So push back, towards where it is dense:
+# Give each particle a small Gaussian kick in every step, of variance $g^2 dt$; one writes it $g\,dW$. Left alone, kicks blur the cloud, as heat spreads. So push back, towards where it is dense:
 #
 # $$ dx = \bigl[u_t(x) + \tfrac12 g^2 \nabla\log p_t(x)\bigr]dt + g\,dW . $$
 #
-# For **any** strength $g(t) \ge 0$ the densities stay the same. Kicks add $\tfrac12 g^2\Delta p$ to $\partial_t p$ (the heat equation; $\Delta p = \nabla\cdot\nabla p$). The push adds $-\nabla\cdot(p\,\tfrac12 g^2\nabla\log p) = -\tfrac12 g^2\Delta p$, because $p\,\nabla\log p = \nabla p$. They cancel.
+# For **any** strength $g(t) \ge 0$ the densities stay the same. A kick averages $p$ over a small neighbourhood. By Taylor that changes it by half the variance times the second derivatives, so kicks add $\tfrac12 g^2\Delta p$ to $\partial_t p$ (the heat equation; $\Delta p = \nabla\cdot\nabla p$). The push adds $-\nabla\cdot(p\,\tfrac12 g^2\nabla\log p) = -\tfrac12 g^2\Delta p$, because $p\,\nabla\log p = \nabla p$. They cancel.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 FlowLab(
@@ -411,11 +411,11 @@ verify(
 # %% [markdown]
 # ## Trap: the sign of the probability-flow ODE
 #
-# Diffusion papers run the clock from data to noise, $\tau = 1 - t$. There, noise is added by $dx = f\,d\tau + g\,dW$ with a known drift $f$. To get an ODE with the same densities, leave out the kicks and their push: $dx/d\tau = f - \tfrac12 g^2 \nabla\log p$. It is called the **probability-flow ODE**. Our clock runs the other way, so *both* terms change their sign:
+# Diffusion papers run the clock from data to noise, $\tau = 1 - t$. There, noise is added by $dx = f\,d\tau + g\,dW$ with a known drift $f$. Compare it with our SDE, whose drift was *velocity plus push*. So in this clock $f$ already contains the push $\tfrac12 g^2\nabla\log p$. Take it away, and the plain velocity is left: $dx/d\tau = f - \tfrac12 g^2 \nabla\log p$, the **probability-flow ODE**. Our clock runs the other way, so *both* terms change their sign:
 #
 # $$ u_t(x) = -f(x) + \tfrac12 g^2\,\nabla\log p_t(x). $$
 #
-# You will often meet it with the paper's sign, as a recipe from noise to data. Try both, on the path of DDPM's diffusion: $f = -\tfrac12\beta x$, $g^2 = \beta$, $\beta = 0.1 + 19.9\,\tau$.
+# In the paper $\tau$ falls from 1 to 0, so $d\tau$ is negative and its sign is right. You will often see it copied into a clock that runs from noise to data. Try both, on the path of DDPM's diffusion: $f = -\tfrac12\beta x$, $g^2 = \beta$, $\beta = 0.1 + 19.9\,\tau$.
 
 # %%
 vp = vp_linear_path()
@@ -432,7 +432,7 @@ verify("-f + g² score / 2 is the field", off(half(t, x) - f(t, x)), 0.0, limit=
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 worse = lambda v: far(euler_sampler(v, x0, steps=200)) - far(x0)
 verify(
-    "followed, the wrong sign ends farther off than noise",
+    "the wrong sign: distance to the data after the flow, minus that of the noise (energy distance)",
     worse(flipped),
     at_least=0.1,
     wrong={"the right one": worse(lambda t, x: -flipped(t, x))},
@@ -443,7 +443,7 @@ verify(
 #
 # ## Your turn
 #
-# Replace `return None` by your answer and run the cell. Any right answer is accepted; a wrong one is told what is wrong.
+# Replace `return None` by your answer and run the cell. Any right answer is accepted; a wrong one is told what is wrong. (*Screen* is what a phone interview asks, *on-site* what comes at the whiteboard.)
 #
 # **1. Likelihood along a trajectory (screen, 5 minutes).** Write the rate $\frac{d}{dt}\log p_t(x_t)$ that a particle sees, given the derivatives $\partial u_i / \partial x_j$ of the field at the particles: `jacobian` [B, d, d]. Return [B].
 
@@ -510,7 +510,7 @@ interview_cards("continuity-meaning", "field-unique", "density-along-way", "pf-o
 # 1. derive the equation: mass in a box, flux through walls, Gauss, "for every box" – four lines;
 # 2. write the field of one Gaussian, and of a mixture as the mean over its clumps;
 # 3. answer "is $u_t$ unique?": no; add any $w$ whose *flux* has no divergence, such as $J\nabla\log p_t$;
-# 4. get a likelihood: add up $-\nabla\cdot u_t$ along a trajectory, exactly or by Hutchinson's estimate;
+# 4. get a likelihood: $\log p_0$ of the start, minus the divergence added up along the trajectory, exactly or by Hutchinson's estimate;
 # 5. write the SDE $dx = [u + \tfrac12 g^2 \nabla\log p]\,dt + g\,dW$, and $u = -f + \tfrac12 g^2\nabla\log p$ in our time.
 #
 # Next: [02 · the theorem](02_cfm_theorem.ipynb). A network never sees $u_t$. Why does it learn it all the same?

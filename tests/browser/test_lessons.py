@@ -1,0 +1,135 @@
+"""The lessons as pages without a kernel: every lab, tour and prediction is used once, and the central drag of each
+lesson gives the number that its text states."""
+
+import re
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LESSONS = ["00_quick_reference", "01_continuity_equation", "02_cfm_theorem", "03_paths", "04_training"]
+pictures = "lab => [...lab.querySelectorAll('canvas')].map(c => c.toDataURL()).join()"
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    sys.path.insert(0, str(ROOT / "tools"))
+    spec = spec_from_file_location("lessons_site", ROOT / "tools" / "site.py")
+    site = module_from_spec(spec)
+    spec.loader.exec_module(site)
+    folder = tmp_path_factory.mktemp("pages")
+    for name in LESSONS:
+        text = ROOT / "notebooks" / "src" / f"{name}.py"
+        (folder / f"{name}.html").write_text(site.lesson_page(text, LESSONS), encoding="utf-8")
+    return folder
+
+
+def open_page(page, pages, name, width=1440):
+    page.set_viewport_size({"width": width, "height": 900})
+    page.context.set_offline(True)
+    page.goto((pages / f"{name}.html").as_uri())
+    page.wait_for_selector(".fm-lab[data-drawn]")
+
+
+def settle(page):
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def in_source(name: str, call: str) -> int:
+    text = (ROOT / "notebooks" / "src" / f"{name}.py").read_text("utf-8")
+    return len(re.findall(rf"^(?:\w+ = )?{call}\(", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_every_lab_and_tour_moves(page, pages, name):
+    open_page(page, pages, name)
+    labs = page.locator(".fm-lab[data-drawn]")
+    assert labs.count() == in_source(name, "FlowLab") >= 1
+    for lab in labs.all():
+        lab.scroll_into_view_if_needed()
+        settle(page)
+        before = lab.evaluate(pictures)
+        forward, sliders = lab.get_by_role("button", name="next"), lab.get_by_role("slider")
+        if forward.count() and forward.is_enabled():
+            forward.click()
+        elif sliders.count():
+            low, high = (sliders.first.get_attribute(end) for end in ("min", "max"))
+            sliders.first.fill(low if sliders.first.input_value() != low else high)
+        else:
+            lab.locator(".fm-handle").first.press("ArrowUp")
+        settle(page)
+        assert lab.evaluate(pictures) != before
+        lab.get_by_role("button", name="undo").click()
+    assert page.locator(".fm-refused", has_text=re.compile(r"\w")).count() == 0 and page.errors == []
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_every_prediction_answers_once_it_is_answered(page, pages, name):
+    open_page(page, pages, name)
+    asked = page.locator(".fm-predict")
+    assert asked.count() == in_source(name, "predict") >= 2
+    for question in asked.all():
+        assert question.locator(".fm-told").inner_text() == ""
+        radios = question.get_by_role("radio")
+        if radios.count():
+            radios.first.check()
+        question.get_by_role("button", name="I say so").click()
+        assert len(question.locator(".fm-told").inner_text()) > 40
+    assert page.errors == []
+
+
+def readout(page) -> str:
+    settle(page)
+    return page.locator(".fm-lab .fm-readout").first.inner_text()
+
+
+def stop(page, number: int) -> str:
+    """What the first lab says at this stop of its tour."""
+    lab = page.locator(".fm-lab").first
+    back, forward = (lab.get_by_role("button", name=name) for name in ("back", "next"))
+    while back.is_enabled():
+        back.click()
+    for _ in range(number):
+        forward.click()
+    return readout(page)
+
+
+def numbers(text: str) -> list[float]:
+    return [float(n) for n in re.findall(r"-?\d+\.\d+", text)]
+
+
+def test_what_the_box_gains_is_what_flows_in_until_a_drift_is_added(page, pages):
+    open_page(page, pages, "01_continuity_equation")
+    for t in ("0.1", "0.5", "0.9"):
+        page.locator(".fm-lab").first.get_by_role("slider", name="t", exact=True).fill(t)
+        gains, flux = numbers(readout(page))[-2:]
+        assert gains == pytest.approx(flux, abs=2e-3) and "differ" not in readout(page)
+    gains, flux = numbers(stop(page, 2))[-2:]  # the wrong twin
+    assert abs(gains - flux) > 0.05 and "They differ" in readout(page)
+
+
+def test_at_the_end_the_pairs_vary_by_two(page, pages):
+    """Lesson 02 says: near t = 1 what is unknown is the noise, variance 1 in each dimension. Wrong twin: t = 0.3."""
+    open_page(page, pages, "02_cfm_theorem")
+    variance = {}
+    for t in ("0.3", "0.98"):
+        page.locator(".fm-lab").first.get_by_role("slider", name="t", exact=True).fill(t)
+        variance[t] = numbers(re.search(r"removes here: (.*)", readout(page))[0])[0]
+    assert variance["0.98"] == pytest.approx(2, abs=0.6) and variance["0.3"] > 3
+
+
+def test_matched_paths_are_one_flow(page, pages):
+    """Lesson 03: with matched ratios VP cosine stands on rectified flow; at the same t it does not."""
+    open_page(page, pages, "03_paths")
+    apart = numbers(stop(page, 0))[0]
+    assert apart > 0.02 and numbers(stop(page, 1))[0] == 0
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_phone_shows_the_whole_lab(page, pages, name):
+    open_page(page, pages, name, width=375)
+    ends = "() => [...document.querySelectorAll('.fm-lab, .fm-predict')].map(e => e.getBoundingClientRect().right)"
+    widest = max(page.evaluate(ends))
+    assert widest <= 376 and page.errors == []
