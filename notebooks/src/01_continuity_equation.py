@@ -108,7 +108,7 @@ predict(
 #
 # $$ \frac{d}{dt}\int_{\text{box}} p_t\,dx \;=\; -\oint_{\text{walls}} p_t\,u_t \cdot n \,dS $$
 #
-# Here $n$ points outwards. Take a short time $dt$. In it, a piece $dS$ of the wall is crossed by the particles just before it, nearer than $u_t\cdot n\,dt$. (If $u_t\cdot n$ is negative, they come in.) Their mass is $p_t\,u_t\cdot n\,dt\,dS$. The product $p_t u_t$ is called the **flux**. Nothing else was assumed.
+# Here $n$ points outwards. In a short time $dt$, who crosses a piece $dS$ of the wall? Those in a thin layer in front of it, of thickness $u_t\cdot n\,dt$. (If it is negative, they come in.) Their mass is $p_t\,u_t\cdot n\,dt\,dS$. The product $p_t u_t$ is called the **flux**. Nothing else was assumed.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 predict(
@@ -162,7 +162,7 @@ verify(
 #
 # $$ \boxed{\;\partial_t p_t + \nabla \cdot (p_t\, u_t) = 0\;} $$
 #
-# **If a smooth field satisfies this, and the particles start as $p_0$, they are distributed as $p_t$ at every $t$.** That is all that flow matching wants from a field. (So far we know: the density of particles that follow $u$ satisfies the equation. The converse is what we use. If the field is smooth, and grows no faster than in proportion to $|x|$, the equation has only one solution that starts at $p_0$; so any solution that you find *is* that density.)
+# **If a smooth field satisfies this, and the particles start as $p_0$, they are distributed as $p_t$ at every $t$.** That is all that flow matching wants from a field. (There are two densities here: the one that we chose, and the one that the particles really have. Both satisfy the equation, and both start at $p_0$. If the field is smooth, and grows no faster than in proportion to $|x|$, it has only one solution. So they are the same.)
 #
 # Let us test it. Divide by $p_t$, so that the result is not small just where the density is, and use $\nabla\cdot(p\,u) = p\,\nabla\cdot u + u\cdot\nabla p$:
 #
@@ -306,10 +306,15 @@ verify(
     "though its particles end elsewhere (root mean square)", off(whirled), at_least=1.0, wrong={"u itself": off(end)}
 )
 work = lambda v: path_energy(v, x0[:1000], steps=40) / path_energy(u, x0[:1000], steps=40)
-verify("and it takes more work (energy, divided by that of u)", work(whirl), at_least=2.0, wrong={"u itself": work(u)})
+verify(
+    "and it takes more energy, the mean squared speed E|v|² (divided by that of u)",
+    work(whirl),
+    at_least=2.0,
+    wrong={"u itself": work(u)},
+)
 
 # %% [markdown]
-# Same noise, same clouds at every moment, other trajectories. So a density does not tell you the field. But one field is the laziest. Our $u_t$ is a gradient, $u_t = \nabla\phi$: for one clump you can see it in the formula above, a number times $x$ plus a constant; lesson 06 has the general case. Integrate by parts: $\mathbb E[u\cdot w] = \int p\,\nabla\phi\cdot w = -\int \phi\,\nabla\cdot(p\,w) = 0$. So every allowed $w$ only adds energy: $\mathbb E\|u + w\|^2 = \mathbb E\|u\|^2 + \mathbb E\|w\|^2$. That is least work *for these densities*. (*Optimal transport* asks for the cheapest move from noise to data, and chooses the densities in between as well.)
+# Same noise, same clouds at every moment, other trajectories. So a density does not tell you the field. But one field is the laziest. Our $u_t$ is a gradient, $u_t = \nabla\phi$: for one clump you can see it in the formula above, a number times $x$ plus a constant; lesson 06 has the general case. Integrate by parts: $\mathbb E[u\cdot w] = \int p\,\nabla\phi\cdot w = -\int \phi\,\nabla\cdot(p\,w) = 0$. So every allowed $w$ only adds energy: $\mathbb E\|u + w\|^2 = \mathbb E\|u\|^2 + \mathbb E\|w\|^2$. That is the least energy *for these densities*. (*Optimal transport* asks for the cheapest move from noise to data, and chooses the densities in between as well.)
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 t, x = places(40_000)
@@ -344,7 +349,7 @@ FlowLab(
 # %% [markdown]
 # Add this up along a trajectory, and you have the exact likelihood of its end: $\log p_1(x_1) = \log p_0(x_0) - \int_0^1 \nabla\cdot u_t\,dt$. For a given data point, run the flow backwards to its noise and add up on the journey.
 #
-# In two dimensions the divergence costs two derivatives. In a million it costs a million. **Hutchinson's estimate** costs one: $\epsilon^\top A\,\epsilon$, with $A = \partial u/\partial x$ and independent random signs $\epsilon_i$. As $\mathbb E[\epsilon_i\epsilon_j]$ is 1 for $i=j$ and 0 otherwise, only the diagonal of $A$ is left on average. (Numbers spread over $[-1, 1]$ will not do: their mean square is 1/3.)
+# The divergence is the sum of the diagonal of $A = \partial u/\partial x$, and each entry costs a backward pass: two here, a million for an image. But *one* backward pass gives the whole vector $\epsilon^\top A$, without ever building $A$. **Hutchinson's estimate** is $\epsilon^\top A\,\epsilon$ with independent random signs $\epsilon_i$. As $\mathbb E[\epsilon_i\epsilon_j]$ is 1 for $i=j$ and 0 otherwise, only the diagonal of $A$ is left on average. (Numbers spread over $[-1, 1]$ will not do: their mean square is 1/3.)
 
 
 # %%
@@ -391,7 +396,7 @@ FlowLab(
 
 
 # %%
-def sde(g, push=0.5, steps=250):
+def sde(g, push=0.5, steps=250):  # x0: noise; far: the energy distance to data
     x, dt = x0, 1 / steps
     for i in range(steps):
         drift = u(i * dt, x) + push * g**2 * score(i * dt, x)
@@ -411,11 +416,11 @@ verify(
 # %% [markdown]
 # ## Trap: the sign of the probability-flow ODE
 #
-# Diffusion papers run the clock from data to noise, $\tau = 1 - t$. There, noise is added by $dx = f\,d\tau + g\,dW$ with a known drift $f$. Compare it with our SDE, whose drift was *velocity plus push*. So in this clock $f$ already contains the push $\tfrac12 g^2\nabla\log p$. Take it away, and the plain velocity is left: $dx/d\tau = f - \tfrac12 g^2 \nabla\log p$, the **probability-flow ODE**. Our clock runs the other way, so *both* terms change their sign:
+# Diffusion papers run the clock from data to noise, $\tau = 1 - t$. There, noise is added by $dx = f\,d\tau + g\,dW$ with a known drift $f$. The rule "drift = velocity + push" holds in either clock, because kicks always blur. So $f = (\text{velocity in } \tau) + \tfrac12 g^2\nabla\log p$. Solve for the velocity, and you have the **probability-flow ODE**: $dx/d\tau = f - \tfrac12 g^2 \nabla\log p$. Our clock runs the other way, so *both* terms change their sign:
 #
 # $$ u_t(x) = -f(x) + \tfrac12 g^2\,\nabla\log p_t(x). $$
 #
-# In the paper $\tau$ falls from 1 to 0, so $d\tau$ is negative and its sign is right. You will often see it copied into a clock that runs from noise to data. Try both, on the path of DDPM's diffusion: $f = -\tfrac12\beta x$, $g^2 = \beta$, $\beta = 0.1 + 19.9\,\tau$.
+# The paper's formula is right in the paper's clock, where $d\tau$ is negative on the journey to the data. The mistake is to copy the formula into ours. Try both, on the path of DDPM's diffusion: $f = -\tfrac12\beta x$, $g^2 = \beta$, $\beta = 0.1 + 19.9\,\tau$.
 
 # %%
 vp = vp_linear_path()

@@ -129,7 +129,7 @@ for clock, place in ((0.1, (1.0, -0.5)), (0.4, (0.2, 0.3)), (0.7, (-0.8, 0.4)), 
 #
 # $$ \mathcal L_{\text{FM}} = \mathbb E\,\|v_\theta(t,x_t) - u_t(x_t)\|^2, \qquad \mathcal L_{\text{CFM}} = \mathbb E\,\|v_\theta(t,x_t) - u_t(x_t\mid z)\|^2 . $$
 #
-# **Theorem 2** (Lipman et al. 2023). $\nabla_\theta\mathcal L_{\text{FM}} = \nabla_\theta\mathcal L_{\text{CFM}}$, where $p_t > 0$.
+# **Theorem 2** (Lipman et al. 2023). $\nabla_\theta\mathcal L_{\text{FM}} = \nabla_\theta\mathcal L_{\text{CFM}}$. (With $p_t > 0$, so that the average $u_t$ is defined everywhere.)
 #
 # The proof fits on a card. Write $v$, $u$ and $u_z$ for the network, the field and the velocity of one pair; $\operatorname{tr}\operatorname{Var}$ is the variance, added up over the coordinates.
 #
@@ -222,7 +222,7 @@ def second_hill(d):
 verify("the second hill is real (its height over the valley before it)", second_hill(data), at_least=0.2, wrong={"clumps of width 0.01": second_hill(points)})  # fmt: skip
 
 # %% [markdown]
-# Two hills. As $x_1 - x_0 = (x_1 - x_t)/(1-t)$, the variance is the doubt about $x_1$, divided by $(1-t)^2$. On the first hill the doubt is *which clump*. On the second it is *where inside it*: for one clump of width $s$ in two dimensions, $2s^2/\bigl(t^2 s^2 + (1-t)^2\bigr)$, highest at $t = 1/(1+s^2)$. (Given the clump, $x_1$ has the variance $s^2(1-t)^2/(t^2s^2 + (1-t)^2)$ per coordinate; divide by $(1-t)^2$.) At $t = 1$ the data point is known, and the noise is not: its variance is 1 in each dimension. (This needs data with a density. For a finite set of points the noise is known as well, and the variance falls to zero.)
+# Two hills. As $x_1 - x_0 = (x_1 - x_t)/(1-t)$, the variance is the doubt about $x_1$, divided by $(1-t)^2$. On the first hill the doubt is *which clump*. On the second it is *where inside it*: for one clump of width $s$ in two dimensions, $2s^2/\bigl(t^2 s^2 + (1-t)^2\bigr)$, highest at $t = 1/(1+s^2)$. (Two things tell about $x_1$: the clump, with precision $1/s^2$, and the place, with precision $t^2/(1-t)^2$. Precisions add up, and the variance is one over their sum.) At $t = 1$ the data point is known, and the noise is not: its variance is 1 in each dimension. (Data with a density always leave many neighbours possible, each with another noise. Of finitely many points only one is left in the end; then the noise is known too, and the variance falls to zero.)
 #
 # ## Equal on average, not on a batch
 #
@@ -287,7 +287,7 @@ for seed in (2, 3, 4):
         [[torch.sub(*gradients(t, x, s * p)) @ probe for t, x, p in (draw(400) for _ in range(40))] for s in (1, -1)]
     )
 scores = lambda k: torch.cat([(d := torch.stack(a[k])).mean(0) / (d.std(0) / 40**0.5) for a in z]).square().mean()
-verify("averaged over 40 batches the difference is zero, for three networks in 8 directions (mean square in standard errors; about 1 if it is)", scores(0), at_most=3.0, wrong={"the sign flipped": scores(1)})  # fmt: skip
+verify("averaged over 40 batches the difference is chance, for three networks in 8 directions (mean square in standard errors; chance gives about 1)", scores(0), at_most=3.0, wrong={"the sign flipped": scores(1)})  # fmt: skip
 
 # %% [markdown]
 # They are **not** equal on a batch. They are equal *in expectation*, and a batch comes near as $B^{-1/2}$, like every average. With a wrong target the difference stays.
@@ -367,7 +367,7 @@ verify("a small network, trained on the same 64 points: share of samples elsewhe
 # ## Traps
 #
 # - "The gradients are equal." In expectation. On a batch they differ by the noise of the pairs.
-# - "CFM finds the optimal transport map" (the one that moves the noise with the least mean squared distance). It finds the mean velocity of the pairs, however noise and data are paired. Lipman et al. say it themselves: that it is optimal for one $z$ by no means makes the marginal field optimal (section 4.1).
+# - "CFM finds the optimal transport map" (the one that moves the noise with the least mean squared distance). It finds the mean velocity of the pairs, however noise and data are paired. For one $z$ the straight line is the optimal move. The average of optimal moves need not be optimal, as Lipman et al. say themselves (section 4.1).
 # - "A lower loss is a better model." Only on the same data, path and times.
 #
 # ## Your turn

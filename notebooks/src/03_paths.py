@@ -24,8 +24,8 @@ CROSSING = "Straight lines of random pairs cross in the plane; the trajectories 
 SOLVED = "Exact trajectories in black, and beside them in green what a few Euler steps make of them."
 TOUR = [
     {
-        "caption": "Four paths from the same noise to the same data, each at t = 0.3. Press play: all four arrive, but not "
-        "at the same pace. Which one is late?",
+        "caption": "Four paths from the same noise to the same data, each at t = 0.3 and drawn to its own scale. Press play: "
+        "all four arrive, but not at the same pace. Which one is late?",
         "t": 0.3, "matched": False,
     },
     {
@@ -102,7 +102,7 @@ predict(
 # | VP-linear, $\tau = 1-t$ | $e^{-T/2}$, $T = 0.1\tau + 9.95\tau^2$ | $\sqrt{1 - e^{-T}}$ | $\frac{\beta}{2}\bigl(\alpha\,x_1 - \frac{\alpha^2}{\sigma}\,x_0\bigr)$, $\beta = 0.1 + 19.9\tau$ |
 # | VE | $1$ | $50^{1-t}\cdot 0.01^{\,t}$ | $-\ln\frac{50}{0.01}\;\sigma_t\,x_0$ |
 #
-# VP is short for *variance preserving*, VE for *variance exploding*. The first is the straight line. The second is the cosine schedule of Nichol and Dhariwal (without their small offset, see "Further"). The third is the diffusion of DDPM, the classic of 2020, in continuous time and with its clock reversed; $T$ is the noise rate $\beta$, added up from the data on. The fourth leaves the data alone; its noise starts at 50 and shrinks to 0.01.
+# VP is short for *variance preserving*, VE for *variance exploding*. The first is the straight line. The second is the cosine schedule of Nichol and Dhariwal (without their small offset, see "Further"). The third is the diffusion of DDPM, the classic of 2020, in continuous time and with its clock reversed; $T$ is the noise rate $\beta$, integrated from the data ($\tau = 0$) to $\tau$; as $\tau = 1 - t$, its derivative in $t$ is $-\beta$. The fourth leaves the data alone; its noise starts at 50 and shrinks to 0.01.
 #
 # Look at the ends. Only the first two run from pure noise to pure data.
 
@@ -214,7 +214,7 @@ verify(
 #
 # $$ \frac{x_t}{\alpha_t} = x_1 + \frac{\sigma_t}{\alpha_t}\,x_0. $$
 #
-# The right side knows the path only through the SNR. So let path $b$ stand at the time $t'$ at which its SNR is that of path $a$ at $t$. Then $x^a_t/\alpha^a_t$ and $x^b_{t'}/\alpha^b_{t'}$ are the same, pair by pair. So not only the clouds agree. At each place the same pairs meet, and there they have the same velocity, up to the speed of the clock. Hence the mean velocity agrees too, and so do the trajectories. **Two paths are one flow, run at two speeds and drawn at two scales.** For the straight line and the quarter circle the SNRs match at
+# Call it $y$. The right side knows the path only through the SNR. So let path $b$ stand at the time $t'$ at which its SNR is that of path $a$ at $t$. Then $y$ is the same on both, pair by pair: each pair draws the same curve, at another pace. So at each $y$ the same pairs meet, and their mean velocity differs only by the pace. Hence the trajectories agree too. **Two paths are one flow, run at two speeds and drawn at two scales.** For the straight line and the quarter circle the SNRs match at
 #
 # $$ \tan\frac{\pi t'}{2} = \frac{t}{1-t}. $$
 #
@@ -290,7 +290,7 @@ size = lambda p: p.target_ut(t, torch.randn_like(x1), x1).square().sum(1).mean()
 verify("VE's targets are large (root mean square, divided by rectified flow's)", size(ve) / size(rf), at_least=20.0, wrong={"VP-cosine's": size(cosine) / size(rf)})  # fmt: skip
 
 # %% [markdown]
-# A plain network would have to give answers over almost four orders of magnitude (not tried here). EDM therefore scales what goes in, what comes out and the weight of the loss (Karras et al. 2022, section 5).
+# A plain network would have to give answers over almost four orders of magnitude, from 50 to 0.01 (not tried here). EDM, a widely used recipe for diffusion models, therefore scales what goes in, what comes out and the weight of the loss (Karras et al. 2022, section 5).
 #
 # ## Traps
 #

@@ -151,7 +151,7 @@ def test_training_lesson_in_jupyterlab(page, lab):
 
 def test_first_lesson_survives_rough_handling(page, lab, record_property):
     """Long dragging, a second view, closing and reopening, a restarted kernel: no error, no growing memory."""
-    open_and_run(page, lab, "01_continuity_equation")
+    open_and_run(page, lab, "06_conversions")
     player = page.locator(".fm-player").first
     check_sliders(page, player)  # the clicks also select the cell, which "create-output-view" needs
     check_keys(page, player)
@@ -185,7 +185,7 @@ def test_first_lesson_survives_rough_handling(page, lab, record_property):
     page.evaluate("async () => { await jupyterapp.commands.execute('docmanager:save'); }")
     page.evaluate("async () => { await jupyterapp.commands.execute('application:close-all'); }")
     page.wait_for_function("() => document.querySelectorAll('.fm-player').length === 0", timeout=20_000)
-    page.evaluate("path => jupyterapp.commands.execute('docmanager:open', { path })", "01_continuity_equation.ipynb")
+    page.evaluate("path => jupyterapp.commands.execute('docmanager:open', { path })", "06_conversions.ipynb")
     page.wait_for_selector(".fm-player canvas", timeout=60_000)
     check_sliders(page, page.locator(".fm-player").first)
 
@@ -202,7 +202,7 @@ def test_first_lesson_survives_rough_handling(page, lab, record_property):
 def site(browser, tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     subprocess.run(
-        [sys.executable, ROOT / "tools" / "site.py", "--out", folder, "01"], check=True, capture_output=True, text=True
+        [sys.executable, ROOT / "tools" / "site.py", "--out", folder, "06"], check=True, capture_output=True, text=True
     )
     return folder
 
@@ -211,7 +211,7 @@ def test_static_page_with_the_network_off(browser, site, page):
     page.context.set_offline(True)
     requests = []
     page.on("request", lambda request: requests.append(request.url))
-    page.goto((site / "01_continuity_equation.html").as_uri())
+    page.goto((site / "06_conversions.html").as_uri())
     player = page.locator(".fm-player").first
     page.wait_for_selector(".fm-player[data-drawn]")
     check_sliders(page, player)
@@ -219,7 +219,7 @@ def test_static_page_with_the_network_off(browser, site, page):
     check_hover(page, player)
     assert page.locator("math").count() > 20 and "$" not in page.locator("main p").first.inner_text()
     assert page.errors == [] and all(url.startswith("file:") for url in requests)
-    assert (site / "01_continuity_equation.html").stat().st_size < 3_000_000
+    assert (site / "06_conversions.html").stat().st_size < 3_000_000
 
 
 @pytest.mark.parametrize("paper", ["A4", "Letter"])
@@ -235,7 +235,7 @@ def test_cheat_sheet_prints_on_two_pages(site, page, paper):
 def test_reduced_motion_and_dark_theme(browser, site):
     context = browser.new_context(reduced_motion="reduce", color_scheme="dark", offline=True)
     page = context.new_page()
-    page.goto((site / "01_continuity_equation.html").as_uri())
+    page.goto((site / "06_conversions.html").as_uri())
     page.wait_for_selector(".fm-player[data-drawn]")
     player = page.locator(".fm-player").first
     player.locator("canvas").first.focus()
