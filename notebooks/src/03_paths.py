@@ -20,7 +20,7 @@ FOUR = (
     "Four clouds side by side, one for each path, on their way from the same noise to the same three clumps. At the same "
     "t they have come to different shapes; at the same signal-to-noise ratio they look alike."
 )
-CROSSING = "Straight lines of random pairs cross in the plane; the trajectories of the flow do not cross, they bend."
+CROSSING = "Straight lines of random pairs cross in the plane; the trajectories of the flow bend."
 SOLVED = "Exact trajectories in black, and beside them in green what a few Euler steps make of them."
 TOUR = [
     {
@@ -30,7 +30,7 @@ TOUR = [
     },
     {
         "caption": "Now every path stands at the moment at which its mix of data and noise is that of the first one. Read "
-        "the times above the clouds, and below them how far the particles are apart. (At the very ends VE and VP linear have no such moment.)",
+        "the times above the clouds, and below them how far the particles are apart. (Next to the noise VE and VP linear have no such moment, next to the data VE has none.)",
         "t": 0.3, "matched": True,
     },
     {
@@ -44,7 +44,7 @@ STRAIGHT = [
         "layers": ["pairs"], "t": 1.0, "steps": 32, "solver": "rk4",
     },
     {
-        "caption": "The flow that these pairs make together. Two trajectories never cross. Where the lines cross, the flow has to bend.",
+        "caption": "The flow that these pairs make together. At any one time two particles are never at one place with two velocities: where lines of pairs meet, the flow takes their mean. Here that makes it bend.",
         "layers": ["density", "trajectories"], "t": 1.0, "steps": 32, "solver": "rk4",
     },
     {
@@ -290,7 +290,7 @@ size = lambda p: p.target_ut(t, torch.randn_like(x1), x1).square().sum(1).mean()
 verify("VE's targets are large (root mean square, divided by rectified flow's)", size(ve) / size(rf), at_least=20.0, wrong={"VP-cosine's": size(cosine) / size(rf)})  # fmt: skip
 
 # %% [markdown]
-# A plain network would have to give answers over almost four orders of magnitude, from 50 to 0.01 (not tried here). EDM, a widely used recipe for diffusion models, therefore scales what goes in, what comes out and the weight of the loss (Karras et al. 2022, section 5).
+# They shrink with $\sigma_t$, from 50 to 0.01, over almost four orders of magnitude. A plain network can hardly fit that (not tried here). EDM, a widely used recipe for diffusion models, therefore scales what goes in, what comes out and the weight of the loss (Karras et al. 2022, section 5).
 #
 # ## Traps
 #
