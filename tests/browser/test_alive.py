@@ -128,8 +128,8 @@ def showing(page) -> dict[str, int]:
     text = page.locator(".jp-Notebook").evaluate("n => n.textContent")  # inner_text leaves out what is out of sight
     return {
         "errors": text.count("Error displaying widget") + text.count("model not found") + text.count("Loading widget"),
-        "players": count(".fm-player:not(.fm-lab) canvas >> nth=0"),
-        "labs": count(".fm-lab canvas >> nth=0"),
+        "players": count(".fm-player:not(.fm-lab):has(canvas)"),
+        "labs": count(".fm-lab:has(canvas)"),
         "figures": count(".widget-image"),
         "interviews": count(".fm-answer textarea"),
         "placeholders": count(".widget-html em"),
