@@ -81,7 +81,7 @@ lab = FlowLab(three_gaussians(), IN_BOX, layers=["density", "field", "box"], con
 lab
 
 # %% [markdown]
-# *Nothing has to run first. You need [lesson 00](00_quick_reference.ipynb), partial derivatives and the divergence.* *Time:* 30 minutes to read, about 30 seconds to run; 15 more for 2 exercises and 5 cards.
+# *Nothing has to run first. You need [lesson 00](00_quick_reference.ipynb), partial derivatives and the divergence.* *Time:* 30 minutes to read, about 15 seconds to run; 15 more for 2 exercises and 5 cards.
 #
 # **You will be able to** derive the equation on a whiteboard, write down the field of a Gaussian and of a mixture, say what may be added to a field, get a likelihood out of a flow, and turn it into a diffusion with the right sign.
 #

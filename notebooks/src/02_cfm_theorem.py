@@ -64,7 +64,7 @@ lab = FlowLab(three_gaussians(), FAN, layers=["density", "probe"], controls=["t"
 lab
 
 # %% [markdown]
-# *Nothing has to run first. You need lessons [00](00_quick_reference.ipynb) and [01](01_continuity_equation.ipynb).* *Time:* 20 minutes to read, about 25 seconds to run; 15 more for 2 exercises and 5 cards.
+# *Nothing has to run first. You need lessons [00](00_quick_reference.ipynb) and [01](01_continuity_equation.ipynb).* *Time:* 20 minutes to read, about 20 seconds to run; 15 more for 2 exercises and 5 cards.
 #
 # **You will be able to** write $u_t$ as an average, prove the theorem on a whiteboard, say in which sense the two gradients are equal, and say what a perfect fit to finite data does.
 #

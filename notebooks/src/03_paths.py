@@ -74,7 +74,7 @@ lab = FlowLab(three_gaussians(), FOUR, row=ROW, layers=["particles"], controls=[
 lab
 
 # %% [markdown]
-# *Nothing has to run first. You need lessons [00](00_quick_reference.ipynb) to [02](02_cfm_theorem.ipynb).* *Time:* 20 minutes to read, about 35 seconds to run; 15 more for 2 exercises and 5 cards.
+# *Nothing has to run first. You need lessons [00](00_quick_reference.ipynb) to [02](02_cfm_theorem.ipynb).* *Time:* 20 minutes to read, about 15 seconds to run; 15 more for 2 exercises and 5 cards.
 #
 # **You will be able to** write four paths with their ends, say what "straight" means and for what, show that two paths are one flow at two speeds, and start a variance-exploding flow at the right scale.
 #

@@ -40,7 +40,7 @@ lab = FlowLab(moons_mixture(), EXAMPLES, layers=["pairs"], controls=["t"], tour=
 lab
 
 # %% [markdown]
-# *Nothing has to run first. You need lessons [00](00_quick_reference.ipynb) to [03](03_paths.ipynb), and you have written a training loop in PyTorch.* *Time:* 20 minutes to read, about 65 seconds to run; 15 more for 2 exercises and 5 cards.
+# *Nothing has to run first. You need lessons [00](00_quick_reference.ipynb) to [03](03_paths.ipynb), and you have written a training loop in PyTorch.* *Time:* 20 minutes to read, about 25 seconds to run; 15 more for 2 exercises and 5 cards.
 #
 # **You will be able to** write the whole thing from memory, say where the loss stops, find a bug that the loss does not show, choose an average of the weights, time features and a distribution of t, and judge samples by numbers that see different things.
 #
