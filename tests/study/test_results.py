@@ -48,7 +48,10 @@ def test_first_and_for_good_are_read_off_the_curve():
         "4.0 (2.0 – not reached)",
         "5.0 (4.0 – not reached)",
         "3.0 (2.9 – 3.1)",
+        "–",
     ]
+    strays = [{**run, "strays": share} for run, share in zip((jitter, never, late), (0.02, 0.03, 0.05), strict=True)]
+    assert quality.row(strays)[-1] == "3.0 (2.0 – 5.0)"
 
 
 def test_storing_one_benchmark_keeps_the_others(tmp_path):
