@@ -181,7 +181,7 @@ def missed_share(x: Tensor, real: Tensor, neighbours: int = 7) -> Estimate:
     Near: not further than the `neighbours`-th nearest other point of real; 1 minus the coverage of Naeem et al. 2020
     (arXiv 2002.09797, eq. 10). Fresh real data read 2^-neighbours at N = M, 0.8 % by default: of the points around a
     real one, half are real, and the nearest ones all have to be. Returns the share with its error as in
-    `off_support_share`; the balls overlap, so that a reading scatters more, on the moons by a factor of 1.4.
+    `off_support_share`; the balls overlap, so that a reading scatters more, on the moons by about 1.3.
     Raises ValueError unless M > neighbours.
     """
     x, real = check_samples(x, real)

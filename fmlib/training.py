@@ -60,7 +60,7 @@ def logit_normal_t(m: float = 0.0, s: float = 1.0) -> TSampler:
 
 
 def late_t(n: int, device=None) -> Tensor:
-    """n times, half of them `stratified_t`, half `logit_normal_t(1.0)`: more near the data, where edges are drawn."""
+    """n times, half of them `stratified_t`, half `logit_normal_t(1.0)`: more between 0.5 and 0.9."""
     t = torch.cat([stratified_t(n - n // 2, device), logit_normal_t(1.0)(n // 2, device)])
     return t[torch.randperm(n, device="cpu")]
 

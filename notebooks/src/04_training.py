@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 04 · Training a flow
 #
-# **Twenty-five lines train a generative model. How do you know that it is any good?**
+# **Twenty-four lines train a generative model. How do you know that it is any good?**
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 import ipywidgets
@@ -215,7 +215,7 @@ verify("the trained network's own error, in percent of its loss", share(error), 
 # - **Strays**: samples where data are rarer than at 99 % of the real points. Of real data 1 % are strays.
 # - **Missed**: real points with no sample as near as their seventh real neighbour. It sees what a collapse loses. Fresh real data miss about 1 %.
 #
-# Now a better network. Beside $x$ it gets sines and cosines of random multiples of $x$ (Fourier features), so that it can draw sharp edges. And its answer is a sum: lesson 01's formula for one Gaussian, plus what it learns. The path and the loss are those of the script. The loop is not quite: larger batches, a learning rate that falls, averaged weights, times that lean to the data, and a better solver. A part of the gain is theirs. (It was trained beforehand; `TRAIN=1` trains it here.)
+# Now a better network. Beside $x$ it gets sines and cosines of random multiples of $x$ (Fourier features), so that it can draw sharp edges. And its answer is a sum: lesson 01's formula for one Gaussian, plus what it learns. The path and the loss are those of the script. The loop is not quite: larger batches, a learning rate that falls, averaged weights, more late times, and a better solver. A part of the gain is theirs. (It was trained beforehand; `TRAIN=1` trains it here.)
 
 
 # %%
@@ -468,7 +468,7 @@ verify("the network's error sits later in t than the pairs' disagreement (by)", 
 #
 # ## The same loss on real data
 #
-# scikit-learn brings 1,797 scanned digits of 8 × 8 pixels. A digit is a point in 64 dimensions; path and loss stay, the loop is that of the better network. One thing comes first. A pixel has one of 17 grey levels. Data that sit on spikes have no density for a flow to match. So `dequantise` spreads each level over its own bin.
+# scikit-learn brings 1,797 scanned digits of 8 × 8 pixels. A digit is a point in 64 dimensions; path and loss stay, the loop is the library's. One thing comes first. A pixel has one of 17 grey levels. Data that sit on spikes have no density for a flow to match. So `dequantise` spreads each level over its own bin.
 
 
 # %%
