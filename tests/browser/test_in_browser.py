@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+PLAYER = ".fm-player:not(.fm-lab)"  # a lab has the same look
 DRAG_SECONDS = float(os.environ.get("DRAG_SECONDS", 8))
 
 
@@ -72,24 +73,24 @@ def press_and_read(page, player, presses):
 
 
 def check_keys(page, player):
-    player.locator("canvas").first.focus()
+    player.locator("canvas:visible").first.focus()
     press_and_read(page, player, CANVAS_KEYS)
     cells = page.locator(".jp-Notebook .jp-mod-selected").count()
     player.locator("input[type=range]").first.focus()
     press_and_read(page, player, SLIDER_KEYS)
     assert page.locator(".jp-Notebook .jp-mod-selected").count() == cells  # Shift+ArrowDown selects cells in JupyterLab
-    player.locator("canvas").first.focus()
+    player.locator("canvas:visible").first.focus()
     assert "t = 0.90" in player.locator("[role=status]").inner_text()
     page.keyboard.press(" ")
     page.wait_for_function("p => Number(p.dataset.t) > 0.95", arg=player.element_handle(), timeout=5000)
-    outline = player.locator("canvas").first.evaluate("c => getComputedStyle(c).outlineStyle")
+    outline = player.locator("canvas:visible").first.evaluate("c => getComputedStyle(c).outlineStyle")
     assert outline == "solid"
 
 
 def check_hover(page, player):
     player.locator("input[type=range]").first.fill("1")
     settle(page)
-    before, box = pixels(player), player.locator("canvas").first.bounding_box()
+    before, box = pixels(player), player.locator("canvas:visible").first.bounding_box()
     status = player.locator("[role=status]")
     for i in range(400):
         page.mouse.move(box["x"] + (i * 37 % 100) / 100 * box["width"], box["y"] + (i * 17 % 90) / 100 * box["height"])
@@ -108,6 +109,18 @@ def open_and_run(page, lab, name):
     run_all(page)
 
 
+def to_player(page):
+    """Scroll to the lesson's first player: JupyterLab draws cells as they come near."""
+    page.evaluate(
+        """async () => {
+          const { content } = jupyterapp.shell.currentWidget;
+          const cells = content.widgets.map(cell => cell.model.sharedModel.getSource());
+          await content.scrollToItem(cells.findIndex(source => source.includes("FlowPlayer(")), "start");
+        }"""
+    )
+    page.wait_for_selector(f"{PLAYER} canvas:visible")
+
+
 def wait_for_kernel(page):
     page.wait_for_function(
         "() => jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'", polling=200
@@ -118,7 +131,7 @@ def run_all(page):
     page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")
     page.wait_for_timeout(500)
     assert kernel_says(page, "print('after the last cell')") == "after the last cell"  # it queues behind the cells
-    page.wait_for_selector(".fm-player canvas")
+    to_player(page)
     settle(page)
 
 
@@ -140,7 +153,7 @@ def kernel_says(page, code) -> str:
 
 def test_training_lesson_in_jupyterlab(page, lab):
     open_and_run(page, lab, "04_training")
-    player = page.locator(".fm-player:not(.fm-lab)").first  # a lab has the same look
+    player = page.locator(PLAYER).first
     check_sliders(page, player)
     t, steps = player.get_attribute("data-t"), player.get_attribute("data-steps")
     assert kernel_says(page, "print(player.t, player.steps)") == f"{t} {steps}"
@@ -186,7 +199,8 @@ def test_first_lesson_survives_rough_handling(page, lab, record_property):
     page.evaluate("async () => { await jupyterapp.commands.execute('application:close-all'); }")
     page.wait_for_function("() => document.querySelectorAll('.fm-player').length === 0", timeout=20_000)
     page.evaluate("path => jupyterapp.commands.execute('docmanager:open', { path })", "06_conversions.ipynb")
-    page.wait_for_selector(".fm-player canvas", timeout=60_000)
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    to_player(page)
     check_sliders(page, page.locator(".fm-player").first)
 
     # Restart the kernel under the open page: the drawing needs no kernel, so it still moves.
@@ -238,7 +252,7 @@ def test_reduced_motion_and_dark_theme(browser, site):
     page.goto((site / "06_conversions.html").as_uri())
     page.wait_for_selector(".fm-player[data-drawn]")
     player = page.locator(".fm-player").first
-    player.locator("canvas").first.focus()
+    player.locator("canvas:visible").first.focus()
     page.keyboard.press("Home")
     settle(page)
     drawn = int(player.get_attribute("data-drawn"))
