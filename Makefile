@@ -38,6 +38,7 @@ scripts: $(READY)
 # Beside other libraries, which are installed for it; about two hours. Writes docs/benchmarks.md.
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps flow_matching==1.0.10 torchcfm==1.0.7 POT==0.9.7.post1
+	$(BIN)/python -m pip install --quiet diffusers==0.42.0
 	$(BIN)/python -m pytest -q -n 0 tests/benchmarks
 	cd tests/benchmarks && for b in training sampling sliders lab lessons quality c2ot report; do ../../$(BIN)/python $$b.py || exit 1; done
 

@@ -34,9 +34,10 @@ from fmlib.data import (
     sample_moons,
     three_gaussians,
 )
+from fmlib.diffusion import ddim_sampler, dpm_solver_sampler, edm_grid, log_snr_grid
 from fmlib.digits import DigitClassifier, Digits, dequantise, load_digits_flow, train_digit_classifier
 from fmlib.gaussians import EmpiricalDistribution, GaussianMixture
-from fmlib.grids import cosine_grid, edm_grid, shift_grid, uniform_grid
+from fmlib.grids import cosine_grid, scheduler_grid, shift_grid, uniform_grid
 from fmlib.guidance import drop_labels, guided
 from fmlib.learner import ema_warmup, make_ema, update_ema
 from fmlib.metrics import (
@@ -59,7 +60,6 @@ from fmlib.nets import FourierMLP, Normaliser, ResidualMLP, SinusoidalTimeEmbed,
 from fmlib.paths import FlowPath, rectified_flow_path, ve_path, vp_cosine_path, vp_linear_path
 from fmlib.samplers import (
     CountCalls,
-    ddim_sampler,
     dopri5_sampler,
     euler_sampler,
     heun_sampler,

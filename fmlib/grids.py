@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from fmlib.checks import check_int, check_number
-from fmlib.paths import FlowPath
 
 Grid = Callable[[int], Tensor]
 
@@ -36,38 +35,19 @@ def shift_grid(shift: float = 3.0) -> Grid:
     return grid
 
 
-def edm_grid(path: FlowPath, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Grid:
-    """EDM's times: sigma / alpha falls as (a + b s)^rho from sigma_max to sigma_min, with t = 0 and t = 1 at the ends.
+def scheduler_grid(shift: float = 3.0) -> Grid:
+    """The times of diffusers' FlowMatchEulerDiscreteScheduler with its defaults, as SD3 is sampled; SD3's shift is 3.
 
-    Karras et al. 2022 (arXiv 2206.00364), eq. 5, there for sigma(t) = t. Here the time of each noise level is found
-    on the given path, whatever its own schedule is. What the path does not have is left out: VE's own noise goes from
-    50 to 0.01, and so does its grid. ValueError if nothing is left.
+    Its noise levels fall evenly from 1 to that of its thousandth training step, are shifted as in `shift_grid`, and
+    then end at 0: so the last step is short. (FLUX's pipeline passes levels of its own: `shift_grid`.)
     """
-    sigma_min, sigma_max = check_number("sigma_min", sigma_min), check_number("sigma_max", sigma_max)
-    rho = check_number("rho", rho, 0, open_low=True)
-    if not 0 < sigma_min < sigma_max:
-        raise ValueError(
-            f"sigma_min and sigma_max must satisfy 0 < sigma_min < sigma_max, got {sigma_min}, {sigma_max}"
-        )
-    ends = uniform_grid(1)
-    most, least = (path.sigma(ends) / path.alpha(ends)).tolist()
-    if not max(sigma_min, least) < min(sigma_max, most):
-        raise ValueError(
-            f"sigma_min and sigma_max must overlap with the path {path.name}, whose sigma / alpha falls from {most:g} "
-            f"to {least:g}, got {sigma_min} and {sigma_max}"
-        )
-    sigma_min, sigma_max = max(sigma_min, least), min(sigma_max, most)
+    shift = check_number("shift", shift, 0, open_low=True)
+
+    def move(s):
+        return shift * s / (1 + (shift - 1) * s)
 
     def grid(steps: int) -> Tensor:
-        s = uniform_grid(steps)
-        ratio = (sigma_max ** (1 / rho) + s * (sigma_min ** (1 / rho) - sigma_max ** (1 / rho))) ** rho
-        low, high = torch.zeros_like(s), torch.ones_like(s)
-        for _ in range(60):  # bisection: sigma / alpha falls with t on every path
-            middle = (low + high) / 2
-            noisier = path.sigma(middle) > ratio * path.alpha(middle)
-            low, high = torch.where(noisier, middle, low), torch.where(noisier, high, middle)
-        times = (low + high) / 2
-        times[0], times[-1] = 0.0, 1.0
-        return times
+        levels = 1 + (move(1 / 1000) - 1) * torch.linspace(0, 1, check_int("steps", steps), dtype=torch.float64)
+        return torch.cat([1 - move(levels), torch.ones(1, dtype=torch.float64)])
 
     return grid

@@ -1,6 +1,6 @@
 """Samplers: solve dx/dt = v(t, x) from noise at t = 0 to data at t = 1.
 
-The solvers differ in one line each, how a step from t to t_next is taken; `_integrate` is their common loop.
+The solvers differ in one line each, how a step from t to t_next is taken; `integrate` is their common loop.
 Orders and their derivation: Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, sections II.1-II.3.
 
 All take (model, x0, steps, t_start, t_end, return_trajectory) and, as keywords, a time grid, grad and conditions:
@@ -62,7 +62,7 @@ def _sampler(step: Callable, steps: int) -> Callable[..., Tensor]:
         model, x0, steps=steps, t_start=0.0, t_end=1.0, return_trajectory=False, *,
         grid=uniform_grid, grad=False, **conditions,
     ):  # fmt: skip
-        return _integrate(step, model, x0, steps, t_start, t_end, return_trajectory, grid, grad, conditions)
+        return integrate(step, model, x0, steps, t_start, t_end, return_trajectory, grid, grad, conditions)
 
     sampler.__name__ = sampler.__qualname__ = step.__name__.removesuffix("_step").removeprefix("_") + "_sampler"
     sampler.__doc__ = step.__doc__
@@ -106,26 +106,6 @@ heun_sampler = _sampler(_heun_step, steps=50)
 rk4_sampler = _sampler(_rk4_step, steps=25)
 
 
-def ddim_sampler(
-    model, x0, steps=50, t_start=0.0, t_end=1.0, return_trajectory=False, *,
-    path: FlowPath, grid=uniform_grid, grad=False, **conditions,
-):  # fmt: skip
-    """DDIM (Song et al. 2020, arXiv 2010.02502, eq. 12 at eta = 0): x_1 and epsilon are held fixed during a step.
-
-    An exponential integrator of order 1: exact for one data point on every path, where Euler is exact only on a
-    straight line. On rectified flow it *is* Euler. 1 model call a step; the model returns velocities.
-    """
-
-    def step(v, t, t_next, x):
-        velocity, c, end = v(t, x), path.at(t), path.at(t_next)
-        determinant = c.alpha * c.d_sigma - c.d_alpha * c.sigma  # never 0, see fmlib.conversions
-        x1 = (c.d_sigma * x - c.sigma * velocity) / determinant
-        epsilon = (c.alpha * velocity - c.d_alpha * x) / determinant
-        return end.alpha * x1 + end.sigma * epsilon
-
-    return _integrate(step, model, x0, steps, t_start, t_end, return_trajectory, grid, grad, conditions)
-
-
 def sde_sampler(
     model, x0, steps=250, t_start=0.0, t_end=1.0, return_trajectory=False, *,
     path: FlowPath, noise: float = 1.0, generator=None, grid=uniform_grid, grad=False, **conditions,
@@ -153,7 +133,7 @@ def sde_sampler(
         dw = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
         return x + dt * drift + (amount * g_squared * dt).clamp_min(0).sqrt() * dw
 
-    return _integrate(step, model, x0, steps, t_start, t_end, return_trajectory, grid, grad, conditions)
+    return integrate(step, model, x0, steps, t_start, t_end, return_trajectory, grid, grad, conditions)
 
 
 def dopri5_sampler(
@@ -274,7 +254,7 @@ class _Field:
         return velocity
 
 
-def _integrate(
+def integrate(
     step: Callable, model, x0, steps, t_start, t_end, return_trajectory, grid, grad=False, conditions=None
 ) -> Tensor:
     _check_start(x0)

@@ -388,7 +388,7 @@ def test_every_public_name_is_on_the_walk():
         unknown = required - ARGUMENTS.keys() - OWN.get(name, {}).keys()
         assert not unknown, f"say in ARGUMENTS or OWN what {name} is called with: {sorted(unknown)}"
     rooms = {o.__module__ for o in PUBLIC.values()}
-    named = "batches conventions conversions couplings data digits engine.dit gaussians grids guidance learner metrics"
+    named = "batches conventions conversions couplings data diffusion digits engine.dit gaussians grids guidance learner metrics"
     assert rooms == {f"fmlib.{room}" for room in [*named.split(), "nets", "paths", "samplers", "training", "weights"]}
     assert {name for name, _ in REFUSED} <= PUBLIC.keys() and {column for _, column in REFUSED} <= COLUMNS.keys()
     total = sum(len(paths_of(name, column)) for name, column in COMBINATIONS)
@@ -491,6 +491,8 @@ GRIDS = {
     "cosine_grid": lambda path: fmlib.cosine_grid,
     "shift_grid": lambda path: fmlib.shift_grid(),
     "edm_grid": lambda path: fmlib.edm_grid(path),
+    "log_snr_grid": lambda path: fmlib.log_snr_grid(path),
+    "scheduler_grid": lambda path: fmlib.scheduler_grid(),
 }
 SAMPLERS = [n for n in PUBLIC if n.endswith("_sampler") and n != "dopri5_sampler"]
 

@@ -23,6 +23,7 @@ from fmlib import (
     cosine_grid,
     ddim_sampler,
     dopri5_sampler,
+    dpm_solver_sampler,
     drop_labels,
     edm_grid,
     energy_distance,
@@ -36,6 +37,7 @@ from fmlib import (
     rectified_flow_path,
     reflow_pairs,
     rk4_sampler,
+    scheduler_grid,
     sde_sampler,
     shift_grid,
     sliced_w2,
@@ -297,17 +299,20 @@ def test_defaults_are_the_documented_ones():
 
     steps = {
         euler_sampler: 50, midpoint_sampler: 50, heun_sampler: 50, rk4_sampler: 25, ddim_sampler: 50, sde_sampler: 250,
+        dpm_solver_sampler: 20,
         dopri5_sampler: None, log_likelihood: 100, reflow_pairs: 50,
     }  # fmt: skip
     assert {f: default(f, "steps") for f in steps} == steps
-    for f in (*SAMPLERS, ddim_sampler, sde_sampler):
+    for f in (*SAMPLERS, ddim_sampler, dpm_solver_sampler, sde_sampler):
         assert default(f, "grad") is False
     learning = {"weight_decay": 0.0, "grad_clip": 1.0, "schedule": "onecycle", "ema_decay": 0.9999}
     assert {name: default(Learner, name) for name in learning} == learning
-    for f in (*SAMPLERS, ddim_sampler, sde_sampler, dopri5_sampler):
+    for f in (*SAMPLERS, ddim_sampler, dpm_solver_sampler, sde_sampler, dopri5_sampler):
         assert (default(f, "t_start"), default(f, "t_end"), default(f, "return_trajectory")) == (0.0, 1.0, False)
     assert (default(dopri5_sampler, "rtol"), default(dopri5_sampler, "atol")) == (1e-5, 1e-5)
-    assert default(sde_sampler, "noise") == 1.0 and default(shift_grid, "shift") == 3.0
+    assert default(sde_sampler, "noise") == 1.0 and default(shift_grid, "shift") == 3.0 == default(
+        scheduler_grid, "shift"
+    )
     assert (default(logit_normal_t, "m"), default(logit_normal_t, "s")) == (0.0, 1.0)
     edm = {"sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0}
     assert {name: default(edm_grid, name) for name in edm} == edm

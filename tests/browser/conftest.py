@@ -1,8 +1,11 @@
 """A real browser, and a JupyterLab over a copy of the notebooks."""
 
 import shutil
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import nbformat
 import pytest
 from lab_server import CHROMIUM, FLAGS, running_lab
 
@@ -50,11 +53,24 @@ def page(browser):
     context.close()
 
 
+@pytest.fixture(scope="session")
+def tools_site():
+    """tools/site.py, which makes a page of a lesson."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    spec = spec_from_file_location("tools_site", ROOT / "tools" / "site.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="module")
-def lab(browser, tmp_path_factory):
-    """The address of a notebook in a running JupyterLab over a copy of the lessons, with {} for its name."""
+def lab(browser, tools_site, tmp_path_factory):
+    """The address of a notebook in a running JupyterLab over a copy of the lessons and of those that are made for the
+    tests, with {} for its name."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    for text in Path(__file__).parent.glob("a_*.py"):
+        nbformat.write(tools_site.read_text(text), folder / "notebooks" / f"{text.stem}.ipynb")
     with running_lab(folder) as address:
         yield address
 

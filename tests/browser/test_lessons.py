@@ -2,8 +2,6 @@
 lesson gives the number that its text states."""
 
 import re
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -14,15 +12,11 @@ pictures = "lab => [...lab.querySelectorAll('canvas')].map(c => c.toDataURL()).j
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory):
-    sys.path.insert(0, str(ROOT / "tools"))
-    spec = spec_from_file_location("lessons_site", ROOT / "tools" / "site.py")
-    site = module_from_spec(spec)
-    spec.loader.exec_module(site)
+def pages(tools_site, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     for name in LESSONS:
         text = ROOT / "notebooks" / "src" / f"{name}.py"
-        (folder / f"{name}.html").write_text(site.lesson_page(text, LESSONS), encoding="utf-8")
+        (folder / f"{name}.html").write_text(tools_site.lesson_page(text, LESSONS), encoding="utf-8")
     return folder
 
 
