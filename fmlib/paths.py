@@ -96,6 +96,7 @@ class FlowPath:
 
 
 def _derivative(f: Schedule, t: Tensor) -> Tensor:
+    t = t.clone()  # samplers pass one time, expanded to the batch, and jvp writes to what it is given
     return torch.func.jvp(f, (t,), (torch.ones_like(t),))[1]
 
 

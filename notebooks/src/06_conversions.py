@@ -1,21 +1,13 @@
 # %% [markdown]
 # # 06 · Score, ε, x₁, velocity
 #
-# Diffusion models predict noise, data, "v" or a score; flow models a velocity. For independent Gaussian noise these are one piece of knowledge in different units.
-#
-# **You will be able to**
-#
-# 1. derive every conversion from one 2 × 2 system, for every path – rectified flow included;
-# 2. say where a conversion blows up, and why networks predict what they predict;
-# 3. write the SDE of the rectified flow, which is often said not to exist;
-# 4. name the case in which conversion to a score is really wrong.
-#
-# *Before:* lessons 01 and 03. *Time:* 30 minutes to read, about 30 seconds to run; 20 more for 3 exercises and 5 cards. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
+# **One paper predicts the noise, the next one the data, a third a score, a fourth a velocity. How can they all be right, and does it matter which one you choose?**
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 import math
 
 import torch
+from torch import nn
 
 from fmlib import *
 from fmlib import conversions
@@ -26,313 +18,391 @@ torch.set_num_threads(1)  # these tensors are tiny: a second thread costs more t
 torch.manual_seed(0)
 plots.use_style()
 
-rf, cosine, linear, ve = rectified_flow_path(), vp_cosine_path(), vp_linear_path(), ve_path()
-mixture = three_gaussians()
-quantities = {
-    "velocity": mixture.velocity,
-    "epsilon": mixture.posterior_mean_x0,
-    "x1": mixture.posterior_mean_x1,
-    "score": mixture.score,
-}
-
-# %% [markdown]
-# ## Four arrows at the same place
-#
-# At each place and time the arrows show what a model could be asked for: where the flow goes, the noise that is expected there, the way to the expected data, the direction of higher density. Choose, and drag $t$. The arrows of the score and of ε are the same up to sign and length. Strictly between the two ends none of the four knows more than the others: each gives the other three. At the ends that breaks down, as you will see.
+FIVE = (
+    "A dot that can be dragged over the density at time t, and what can be said there: the expected data and noise as two "
+    "points, and arrows for the velocity, the score and diffusion's v."
+)
+NOISY = "Particles that follow the flow, or an SDE with the same densities, from noise to three clumps."
+at = {"probe": [0.6, 0.4], "t": 0.5, "predicted": "epsilon"}
+TOUR = [
+    {
+        "caption": "One dot, one time, five answers. Blue: the noise that is expected behind it. Orange: the data. The dot lies "
+        "on the line between them. Drag it: do the five ever disagree?",
+        "error": 0.0, **at,
+    },
+    {
+        "caption": "Now a network predicts the noise, and is wrong by 0.1. The circles show what this error becomes in the other four. Drag t towards 0. Which circle explodes?",
+        "error": 0.1, **at,
+    },
+    {
+        "caption": "The same network predicts the data instead, with the same error. Drag t towards 1.",
+        "error": 0.1, **at, "predicted": "x1",
+    },
+    {
+        "caption": "And the velocity. Drag t from end to end. One of the circles grows at one end only: which one, and why there?",
+        "error": 0.1, **at, "predicted": "velocity",
+    },
+]  # fmt: skip
+ETA = [
+    {"caption": "Noise 0: the ODE. Press play.", "noise": 0.0, "t": 0.6},
+    {"caption": "Noise 1: the SDE whose noising is rectified flow. The particles tremble, and the cloud is the same cloud. Drag the noise.", "noise": 1.0, "t": 0.6},
+]  # fmt: skip
 
 # %%
-LIMITS = (-3.4, 3.4, -3.2, 3.4)
-x0 = torch.randn(600, 2, dtype=torch.float64)
-states = rk4_sampler(lambda t, x: mixture.velocity(rf, t, x), x0, steps=40, return_trajectory=True)
-times = torch.linspace(0, 1, 11)
-density = density_frames(lambda t, x: mixture.log_prob(rf, t, x), LIMITS, times)
-arrows = {
-    "velocity": lambda t, x: mixture.velocity(rf, t, x),
-    "epsilon": lambda t, x: mixture.posterior_mean_x0(rf, t, x),
-    "x1 (from x to it)": lambda t, x: mixture.posterior_mean_x1(rf, t, x) - x,
-    "score": lambda t, x: mixture.score(rf, t, x),
-}
-player = FlowPlayer(
-    torch.linspace(0, 1, 41),
-    [Panel(states, density=density, field=field_frames(f, LIMITS, times), choice=name) for name, f in arrows.items()],
-    limits=LIMITS,
-    t=0.6,
-    choice_label="arrows",
-    alt="Arrows of the velocity, the expected noise, the way to the expected data and the score, over the density of three clumps. Noise and score point opposite ways.",
+lab = FlowLab(
+    three_gaussians(),
+    FIVE,
+    layers=["density", "quantities"],
+    controls=["t", "error", "predicted", "path", "mixture"],
+    tour=TOUR,
 )
-player.selection = "score"
-player
+lab
+
+# %% [markdown]
+# *Nothing has to run first. You need lessons [01](01_continuity_equation.ipynb) and [03](03_paths.ipynb).* *Time:* 30 minutes to read, about 30 seconds to run; 20 more for 3 exercises and 5 cards.
+#
+# **You will be able to** convert any of the four into any other, say where that fails, choose what a network should predict and how its loss is weighted, and write the SDE of rectified flow.
+#
+# First a look back.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+predict(
+    "From lesson 05: on VP-cosine, what does DDIM hold fixed during a step?",
+    "the expected data and the expected noise",
+    choices=["the velocity", "the expected data and the expected noise", "the score"],
+    because="Euler holds the velocity. On a curved path that turns even where nothing new is learned. In this lesson you see how data and noise come out of a velocity.",
+)
 
 # %% [markdown]
 # ## Two equations, four unknowns
 #
+# Think of a cocktail of juice and water. If I tell you how strong it is and how much juice went in, you know the water. Nobody needs to measure both.
+#
 # $$ x_t = \alpha_t\,x_1 + \sigma_t\,x_0, \qquad v = \alpha_t'\,x_1 + \sigma_t'\,x_0 . $$
 #
-# A sampler knows $x_t$. **One more of $v$, $x_0$, $x_1$ gives the other two**, on a condition:
-#
-# - from $v$: if $\alpha\sigma' - \alpha'\sigma \ne 0$, which always holds on our paths;
-# - from $x_0$: if $\alpha \ne 0$, so that $x_1 = (x_t - \sigma x_0)/\alpha$;
-# - from $x_1$: if $\sigma \ne 0$, so that $x_0 = (x_t - \alpha x_1)/\sigma$.
-#
-# So one prediction is enough. From $v$, for example, solving the system gives
+# You hold $x_t$. **One more of $v$, $x_0$, $x_1$ gives the other two.** From $x_0$, divide by $\alpha$: $x_1 = (x_t - \sigma x_0)/\alpha$. From $x_1$, divide by $\sigma$. From $v$, solve the 2 × 2 system:
 #
 # $$ x_1 = \frac{\sigma'\,x_t - \sigma\,v}{\alpha\,\sigma' - \alpha'\sigma}, \qquad x_0 = \frac{\alpha\,v - \alpha'\,x_t}{\alpha\,\sigma' - \alpha'\sigma}. $$
 #
-# The system is linear, so it also holds for conditional means: $v \to \mathbb E[v\mid x_t]$, $x_1 \to \mathbb E[x_1 \mid x_t]$, $x_0 \to \mathbb E[x_0\mid x_t] =: \epsilon$. The score joins in by **Tweedie's formula**, for Gaussian noise that is independent of the data:
+# The system is linear. So it holds for averages too, over all pairs that pass here: $\mathbb E[x_1 \mid x_t]$, $\mathbb E[x_0\mid x_t]$, which is called $\epsilon$, and the velocity $u_t$. The score joins them by **Tweedie's formula**:
 #
 # $$ \nabla\log p_t(x) = -\frac{\mathbb E[x_0 \mid x_t = x]}{\sigma_t}. $$
 #
-# *Why.* Given $x_1$, the point $x_t$ is Gaussian with mean $\alpha x_1$ and variance $\sigma^2$, so its score is $-(x - \alpha x_1)/\sigma^2 = -x_0/\sigma$. The score of the mixture $p_t$ is the mean of these scores over the $x_1$ that may lie behind $x$, because $\nabla \log p_t = \frac{\nabla p_t}{p_t} = \mathbb E\bigl[\nabla\log p_t(x \mid x_1) \mid x_t = x\bigr]$. That is $-\mathbb E[x_0\mid x]/\sigma$.
-#
-# Put $x_0 = -\sigma s$, with $s$ for the score, and $x_1 = (x - \sigma x_0)/\alpha$ into the second equation, and the velocity is
-#
-# $$ v = \frac{\alpha'}{\alpha}\,x + \Bigl(\frac{\alpha'}{\alpha}\,\sigma^2 - \sigma\sigma'\Bigr)\, s, \qquad \text{on the rectified flow}\quad v = \frac{x + (1-t)\,s}{t}. $$
-#
-# The check takes the score from autograd of $\log p_t$, so that nothing is circular.
+# Why? Given $x_1$, the point $x_t$ is Gaussian around $\alpha x_1$ with variance $\sigma^2$, and its score is $-(x - \alpha x_1)/\sigma^2 = -x_0/\sigma$. The score of the whole is the mean of the scores of its parts, weighted by how likely each part is here. That needs noise that is Gaussian *and* independent of the data.
 
 # %%
-for name, p in (("rectified flow", rf), ("VP-cosine", cosine), ("VP-linear", linear), ("VE", ve)):
-    t = 0.02 + 0.96 * torch.rand(500, dtype=torch.float64)
-    x1 = mixture.sample(500)
-    x = p.sample_xt(t, torch.randn_like(x1), x1).requires_grad_()
-    score = torch.autograd.grad(mixture.log_prob(p, t, x).sum(), x)[0]
-    x, truth = x.detach(), mixture.velocity(p, t, x.detach())
-    error = (score_to_velocity(p, t, x, score) - truth).norm(dim=1) / (1 + truth.norm(dim=1))
-    wrong = (score_to_velocity(p, t, x, -score) - truth).norm(dim=1) / (1 + truth.norm(dim=1))
-    print(
-        f"{name:16} velocity from the score: largest relative error {error.max():.0e};  sign flipped: median {wrong.median():.1f}"
-    )
-    assert error.max() < 1e-9 and wrong.median() > 0.1
+rf, cosine, linear, ve = rectified_flow_path(), vp_cosine_path(), vp_linear_path(), ve_path()
+mixture = three_gaussians()
+
+
+def score_by_autograd(path, t, x):
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad(mixture.log_prob(path, t, x).sum(), x)[0]
+
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+exact = {"velocity": mixture.velocity, "epsilon": mixture.posterior_mean_x0, "x1": mixture.posterior_mean_x1, "score": score_by_autograd}  # fmt: skip
+off, flipped = [], []
+for path in (rf, cosine, linear, ve):
+    t = 0.02 + 0.96 * torch.rand(300).double()
+    x1 = mixture.sample(300)
+    x = path.sample_xt(t, torch.randn_like(x1), x1)
+    for a in exact:
+        for b in exact.keys() - {a}:
+            value, goal = exact[a](path, t, x), exact[b](path, t, x)
+            convert = getattr(conversions, f"{a}_to_{b}")
+            gap = lambda q: ((q - goal).norm(dim=1) / (1 + goal.norm(dim=1))).max()
+            off.append(gap(convert(path, t, x, value))), flipped.append(gap(-convert(path, t, x, value)))
+verify("the twelve conversions on four paths, the score from autograd: largest relative error", torch.stack(off).max(), 0.0, limit=1e-8, wrong={"sign flipped, the least that any of them is off": torch.stack(flipped).min()})  # fmt: skip
 
 # %% [markdown]
-# The interview sheet says that this bridge exists for VP and VE and *fails for the rectified flow*. The first line says otherwise. All it needs is $x_t = \alpha_t x_1 + \sigma_t x_0$ with independent Gaussian $x_0$.
+# You will often read that this bridge to the score exists for diffusion and not for rectified flow. The table has all four paths in it.
 #
-# ## The table of twelve
-#
-# There and back again, in both precisions, over $t \in [0.01, 0.99]$, rectified flow. The error is relative to the largest value. A round trip alone would accept two functions with the same wrong sign, so each way there is also compared with the oracle.
-
-# %%
-names = list(quantities)
-
-
-def round_trip(source, target, dtype):
-    t = torch.linspace(0.01, 0.99, 400, dtype=dtype)
-    x1 = mixture.sample(400).to(dtype)
-    x = rf.sample_xt(t, torch.randn_like(x1), x1)
-    value = quantities[source](rf, t.double(), x.double()).to(dtype)
-    there = getattr(conversions, f"{source}_to_{target}")(rf, t, x, value)
-    exact = quantities[target](rf, t.double(), x.double())
-    assert (there - exact).norm(dim=1).max() < 0.01 * exact.norm(dim=1).max() < (there + exact).norm(dim=1).max()
-    back = getattr(conversions, f"{target}_to_{source}")(rf, t, x, there)
-    return ((back - value).norm(dim=1) / value.norm(dim=1).max()).max().item()
-
-
-for dtype, limit in ((torch.float64, 1e-11), (torch.float32, 5e-4)):
-    print(f"{str(dtype)[6:]:12}" + "".join(f"{'via ' + b:>14}" for b in names))
-    for a in names:
-        row = [round_trip(a, b, dtype) if a != b else None for b in names]
-        print(f"   {a:9}" + "".join(f"{'–' if v is None else f'{v:.0e}':>14}" for v in row))
-        assert all(v is None or v < limit for v in row)
-
-# %% [markdown]
 # ## Where it blows up
 #
-# > **Predict, then run (1).** A network predicts the noise with an error of 0.01. You convert to a velocity, on rectified flow, at $t = 0.01$. How large is the error of the velocity: 0.01, 0.1 or 1?
-#
-# Put an error $\delta$ into one quantity and read the factor in the other. From ε the factor is $|\sigma' - \alpha'\sigma/\alpha|$, large at the noise end: there $x_t$ is nearly all noise, and dividing by $\alpha$ is guessing the data. From $x_1$ it is $|\alpha' - \sigma'\alpha/\sigma|$, large at the data end. (On VP-linear the factor from ε is $\beta/(2\sigma)$, which is $\frac{20}{2} = 10$ at the noise end: $\alpha_0$ is not quite zero there.)
+# You saw the circles grow. Here is how fast.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+predict(
+    "Rectified flow, t = 0.01. A network predicts the noise and is off by 0.01. You convert to a velocity. How large is its error?",
+    1.0,
+    low=0,
+    high=1.5,
+    step=0.01,
+    because="A hundred times larger: the factor is 1/t. The point is nearly pure noise there; to find the data you divide what little is left by α = 0.01.",
+)
 
 # %%
-t = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
-x, delta = torch.zeros(99, 1, dtype=torch.float64), 0.01
-factor = {}
-fig, axes = panels(2, 2.4, sharey=True)
-for ax, source in zip(axes, ("epsilon", "x1"), strict=True):
-    for (name, p), color in zip(
-        (("rectified flow", rf), ("VP-cosine", cosine), ("VP-linear", linear)), ("exact", "other", "third"), strict=True
-    ):
-        convert = getattr(conversions, f"{source}_to_velocity")
-        shift = convert(p, t, x, x + delta) - convert(p, t, x, x)
-        factor[source, name] = (shift.abs() / delta)[:, 0]
-        ax.semilogy(t, factor[source, name], color=COLORS[color], label=name)
-    ax.set(title=f"error of the velocity / error of {source}", xlabel="t")
-    ax.title.set_fontsize(9)
-axes[1].legend(fontsize=8)
-show(
-    fig,
-    "Error amplification over t on a logarithmic scale. From epsilon it grows towards t = 0, from x1 towards t = 1, to about 100 on rectified flow.",
-)
-print(
-    f"rectified flow: from epsilon × {factor['epsilon', 'rectified flow'][0]:.0f} at t = 0.01, from x1 × {factor['x1', 'rectified flow'][-1]:.0f} at t = 0.99"
-)
-at_noise = torch.zeros(1, dtype=torch.float64)
-shift = epsilon_to_velocity(linear, at_noise, x[:1], x[:1] + delta) - epsilon_to_velocity(
-    linear, at_noise, x[:1], x[:1]
-)
-print(f"VP-linear: from epsilon × {shift.abs().item() / delta:.3f} at t = 0")
-assert abs(factor["epsilon", "rectified flow"][0] - 100) < 1 and abs(factor["x1", "rectified flow"][-1] - 100) < 1
-assert abs(shift.abs().item() / delta - 10) < 0.001
+t = torch.linspace(0.01, 0.99, 99).double()
+zero, delta = torch.zeros(99, 1).double(), torch.full((99, 1), 0.01).double()
+
+
+def growth(convert, path, t=t, zero=zero, delta=delta):
+    """By how much an error grows when it is converted: the conversions are linear."""
+    return ((convert(path, t, zero, delta) - convert(path, t, zero, 0 * delta)) / delta).abs()[:, 0]
+
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+fig, axes = panels(3, 2.3, sharey=True)
+for ax, (title, convert) in zip(axes, {"ε to velocity": epsilon_to_velocity, "x₁ to velocity": x1_to_velocity, "velocity to score": velocity_to_score}.items(), strict=True):  # fmt: skip
+    for (name, p), role in zip({"rectified flow": rf, "VP-cosine": cosine, "VP-linear": linear}.items(), ("exact", "other", "third"), strict=True):  # fmt: skip
+        ax.semilogy(t, growth(convert, p), color=COLORS[role], label=name)
+    ax.set(title=title, xlabel="t")
+axes[0].set_ylabel("error out / error in")
+axes[0].legend(fontsize=8)
+show(fig, "By how much an error grows, on a logarithmic scale over t. From epsilon to velocity it grows towards t = 0, from x1 to velocity towards t = 1, from velocity to score towards t = 1.")  # fmt: skip
+verify("rectified flow: from ε the factor is 1/t", growth(epsilon_to_velocity, rf) * t, 1.0, limit=1e-9, wrong={"from x₁": growth(x1_to_velocity, rf) * t})  # fmt: skip
+verify("from x₁ it is 1/(1 − t)", growth(x1_to_velocity, rf) * (1 - t), 1.0, limit=1e-9, wrong={"from ε": growth(epsilon_to_velocity, rf) * (1 - t)})  # fmt: skip
 
 # %% [markdown]
-# An error of 0.01 in the noise is an error of **1** in the velocity. This is why ε-prediction needs care at the noise end (and cannot be sampled from pure noise at all when $\alpha_0 = 0$), why $x_1$-prediction needs it at the data end, and why a velocity, which is a mixture of both, converts to ε and $x_1$ without such a factor. Only its *score* fails, at $t = 1$, where there is no noise left. Conversions that have no answer say so:
+# **ε is delicate at the noise end, $x_1$ at the data end, and a velocity at neither**; only its *score* fails, at $t = 1$, where no noise is left. (On VP-linear the curve from ε stops at 10: a trace of the data is left at its start.) Where a conversion has no answer, `fmlib` says so instead of returning an infinity.
+#
+# ## One optimum, many losses
+#
+# All targets have the same best answer, once converted. But the square of an error is what is trained, so each loss is another one with a weight over $t$. With $\mathrm{SNR} = \alpha^2/\sigma^2$:
+#
+# | loss on | is the loss on $x_1$ times | known as |
+# |---|---|---|
+# | $\epsilon$ | $\mathrm{SNR}$ | DDPM's simple loss |
+# | $v_{\text{diff}} = \alpha\epsilon - \sigma x_1$, VP paths | $\mathrm{SNR} + 1$ | v-prediction |
+# | $v$, rectified flow | $1/(1-t)^2$ | flow matching |
+# | $x_1$ with the weight $\min(\mathrm{SNR}, \gamma)$ | the same | min-SNR-γ (Hang et al. 2023) |
+# | $x_1$ with $\frac{\sigma^2 + s^2}{(\sigma s)^2}$, on $x_1 + \sigma x_0$ | $\frac1{\sigma^2} + \frac1{s^2}$ | EDM, with $s$ the spread of the data (Karras et al. 2022) |
+#
+# Where do they come from? $x_t$ is given, so $\alpha\,\delta x_1 = -\sigma\,\delta\epsilon$: the two errors have the ratio $\sigma/\alpha$, and the squares $1/\mathrm{SNR}$.
 
 # %%
-for call in (lambda: epsilon_to_velocity(rf, 0.0, x[:1], x[:1]), lambda: velocity_to_score(rf, 1.0, x[:1], x[:1])):
-    try:
-        call()
-    except ValueError as error:
-        print(error)
-    else:
-        raise AssertionError("an undefined conversion gave a number")
+guess = lambda x1: x1 + 0.3 * torch.randn_like(x1)  # any prediction of the data, right or wrong
+x1, x0, t = mixture.sample(500), torch.randn(500, 2).double(), 0.02 + 0.96 * torch.rand(500).double()
+
+
+def ratio(path, name, wanted):
+    """The error of one prediction, squared, over that of the data prediction."""
+    x, wrong = path.sample_xt(t, x0, x1), guess(x1)
+    square = lambda a, b: (a - b).square().sum(1)
+    return square(getattr(conversions, f"x1_to_{name}")(path, t, x, wrong), wanted) / square(wrong, x1)
+
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+snr = (cosine.alpha(t) / cosine.sigma(t)) ** 2
+of_v = ratio(rf, "velocity", x1 - x0)
+verify("VP-cosine: loss on ε / loss on x₁, divided by SNR", ratio(cosine, "epsilon", x0) / snr, 1.0, limit=1e-6, wrong={"divided by 1 / SNR": ratio(cosine, "epsilon", x0) * snr})  # fmt: skip
+verify("rectified flow: loss on v / loss on x₁, divided by 1/(1 − t)²", of_v * (1 - t) ** 2, 1.0, limit=1e-6, wrong={"divided by 1/t²": of_v * t**2})  # fmt: skip
+x = cosine.sample_xt(t, x0, x1)
+wrong = guess(x1)
+v_diff = lambda data: velocity_to_v_diff(cosine, t, x, x1_to_velocity(cosine, t, x, data))
+of_v_diff = (v_diff(wrong) - v_diff(x1)).square().sum(1) / (wrong - x1).square().sum(1)
+verify("VP-cosine: loss on v_diff / loss on x₁, divided by SNR + 1", of_v_diff / (snr + 1), 1.0, limit=1e-6, wrong={"divided by SNR": of_v_diff / snr})  # fmt: skip
 
 # %% [markdown]
-# ## The same optimum, different weights
-#
-# All targets have the same best answer, once converted. The *losses* weigh times differently, so networks trained for the same budget end at different places. Three networks, 500 steps each; the error of the converted velocity, in three ranges of $t$.
+# Do these weights matter? With infinite training, no. With 500 steps each of three equal networks learns best where its loss looks:
 
 
 # %%
-def train_to_predict(kind, steps=500):
-    """A network for one target: 'velocity', 'epsilon' or 'x1'. Plain regression; only the target differs."""
-    torch.manual_seed(1)
-    net = VectorFieldMLP(2, 64)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=5e-3, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
-    for _ in range(steps):
-        x1 = mixture.sample(256).float()
-        x0, t = torch.randn_like(x1), stratified_t(256)
-        target = {"velocity": rf.target_ut(t, x0, x1), "epsilon": x0, "x1": x1}[kind]
-        loss = (net(t, rf.sample_xt(t, x0, x1)) - target).square().sum(1).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    return net
+def fit(nets):
+    for kind, net in nets.items():
+        torch.manual_seed(1)
+        optimizer = torch.optim.AdamW(net.parameters(), lr=5e-3)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=500)
+        for _ in range(500):
+            x1 = three_gaussians().sample(256).float()
+            x0, t = torch.randn_like(x1), stratified_t(256)
+            target = {"velocity": x1 - x0, "epsilon": x0, "x1": x1}[kind]
+            loss = (net(t, rectified_flow_path().sample_xt(t, x0, x1)) - target).square().sum(1).mean()
+            optimizer.zero_grad(), loss.backward(), optimizer.step(), schedule.step()
+    return nets
 
 
-def velocity_error(kind, net, low, high, n=4000):
+torch.manual_seed(1)
+nets = trained("06-targets", nn.ModuleDict({k: VectorFieldMLP(2, 64) for k in ("velocity", "epsilon", "x1")}), fit)
+
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+def field_error(kind, low, high, n=4000):
+    """Mean squared error of the converted velocity for times between low and high."""
     t = low + (high - low) * torch.rand(n)
     x1 = mixture.sample(n).float()
     x = rf.sample_xt(t, torch.randn_like(x1), x1)
-    with torch.no_grad():
-        out = net(t, x)
+    out = nets[kind](t, x)
     v = out if kind == "velocity" else getattr(conversions, f"{kind}_to_velocity")(rf, t, x, out)
-    return estimate((v - mixture.velocity(rf, t, x)).square().sum(1))
+    return (v - mixture.velocity(rf, t, x)).square().sum(1).mean().item()
 
 
-ranges = ((0.02, 0.1), (0.3, 0.7), (0.9, 0.98))
-table = {}
-print(f"{'network predicts':18}" + "".join(f"{f't in {r}':>22}" for r in ranges))
-for kind in ("velocity", "epsilon", "x1"):
-    net = train_to_predict(kind)
-    table[kind] = [velocity_error(kind, net, *r) for r in ranges]
-    print(f"{kind:18}" + "".join(f"{e!s:>22}" for e in table[kind]))
-assert table["epsilon"][0].mean > 3 * table["velocity"][0].mean and table["x1"][2].mean > 3 * table["velocity"][2].mean
+edges = [0.02, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.98]
+parts = list(zip(edges[:-1], edges[1:], strict=True))
+curves = {kind: [field_error(kind, *part) for part in parts] for kind in nets}
+fig, (ax,) = panels(1, 2.3)
+for kind, role in {"velocity": "model", "epsilon": "noise", "x1": "data"}.items():
+    ax.semilogy([(a + b) / 2 for a, b in parts], curves[kind], "o-", color=COLORS[role], markersize=4, label=f"predicts {kind}")  # fmt: skip
+ax.set(xlabel="t", ylabel="error of the velocity", xlim=(0, 1)), ax.legend(fontsize=8)
+show(fig, "Error of the velocity over t for three networks. The one that predicts the noise is worst near t = 0, the one that predicts the data near t = 1, the velocity is even.")  # fmt: skip
+verify("t below 0.1: error of the ε-network, divided by that of the velocity network", curves["epsilon"][0] / curves["velocity"][0], at_least=3.0, wrong={"above 0.9": curves["epsilon"][-1] / curves["velocity"][-1]})  # fmt: skip
+verify("t above 0.9: error of the x₁-network, divided by that of the velocity network", curves["x1"][-1] / curves["velocity"][-1], at_least=3.0, wrong={"below 0.1": curves["x1"][0] / curves["velocity"][0]})  # fmt: skip
 
 # %% [markdown]
-# As predicted by the factors: the ε-network is bad near the noise, the $x_1$-network near the data. At its own good end each beats the velocity network, by up to a factor of two. In the middle the velocity network is the best. (One seed.)
+# ## Loss and output are two choices
 #
-# ## The SDE of the rectified flow
+# You may *output* $x_1$ and still *train* on the velocity: convert, then take the loss. The weight then comes from the loss alone. What is left for the output to decide? What the network must be able to *write down*.
 #
-# In noising time $\tau = 1 - t$ the line reads $x = (1-\tau)\,x_1 + \tau\,x_0$. Which SDE $dx = f\,d\tau + g\,dW$ has these densities? Take a linear one, $f = a(\tau)\,x$. Without noise it multiplies $x$ at the rate $a$; it multiplies the data by $1-\tau$ if $a = \frac{(1-\tau)'}{1-\tau} = -\frac1{1-\tau}$. In a time $d\tau$ the drift multiplies $x$ by $1 + a\,d\tau$, so it multiplies the variance by $1 + 2a\,d\tau$; the noise adds $g^2 d\tau$. The variance around the shrunk data must be $\tau^2$, so $(\tau^2)' = 2a\,\tau^2 + g^2$, and
-#
-# $$ f = -\frac{x}{1-\tau}, \qquad g^2 = \frac{2\tau}{1-\tau}. $$
-#
-# It exists, and it is an ordinary diffusion with a singularity at the *noise* end only (Liu et al. 2022, Proposition 3.11 has this $g^2$). First run it forwards, from data to noise, and compare with the exact $p_t$; the wrong twin has $g^2$ halved.
+# Imagine pictures with 512 pixels that all lie on a flat sheet: two numbers say everything. An $x_1$ lies on the sheet. Noise fills all 512 dimensions, and so does a velocity.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+predict(
+    "Three equal networks with 64 hidden units, trained with the same velocity loss. One outputs x₁, one v, one ε. Whose samples lie on the sheet?",
+    "only those of the x₁-output",
+    choices=["all three", "those of x₁ and v", "only those of the x₁-output"],
+    because="64 hidden units cannot carry noise of 512 dimensions through. The data they can.",
+)
 
 
 # %%
-def noising(x, until, g2_factor=1.0, steps=400):
-    """Euler-Maruyama of the noising SDE of the rectified flow, from tau = 0."""
+def sheet_field(net, output):
+    """The velocity of a network that outputs x1, v or epsilon."""
+
+    def v(t, x):
+        out, t = net(torch.cat([x, t[:, None]], dim=1)), t[:, None].clamp(0.05, 0.95)
+        return {"x1": (out - x) / (1 - t), "v": out, "epsilon": (x - out) / t}[output]
+
+    return v
+
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+def off_the_sheet(output, seed=3, d=512, steps=250):
+    """Train on a sheet in d dimensions; the median distance of the samples from it."""
+    torch.manual_seed(seed)
+    sheet = torch.linalg.qr(torch.randn(d, 2))[0]
+    net = nn.Sequential(nn.Linear(d + 1, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, d))
+    v, optimizer = sheet_field(net, output), torch.optim.AdamW(net.parameters(), lr=1e-3)
+    for _ in range(steps):
+        x1 = mixture.sample(256).float() @ sheet.T
+        x0, t = torch.randn(256, d), torch.rand(256)
+        loss = (v(t, rf.sample_xt(t, x0, x1)) - (x1 - x0)).square().mean()
+        optimizer.zero_grad(), loss.backward(), optimizer.step()
+    x = euler_sampler(v, torch.randn(500, d), steps=20)
+    return (x - x @ sheet @ sheet.T).norm(dim=1).median()
+
+
+distance = {output: off_the_sheet(output) for output in ("x1", "v", "epsilon")}
+verify("distance of the samples from the sheet, x₁-output (noise itself: √510 = 22.6)", distance["x1"], at_most=0.3, wrong={"v-output": distance["v"], "ε-output": distance["epsilon"]})  # fmt: skip
+
+# %% [markdown]
+# Li & He (2025) found this on images: without an autoencoder, on raw pixels in large patches, predicting the data is what works. SD3 and FLUX, in the *latent* space of an autoencoder, predict the velocity.
+#
+# ## A schedule that cannot make black pictures
+#
+# Stable Diffusion's schedule does not end in pure noise: $\alpha = 0.068$ of the picture is left. That is hardly visible. But *brightness* is an average over all pixels, and in an average over 16,384 numbers the noise cancels. So in training the network can read the brightness from the "noise". When you sample, you start from real noise, which says: medium grey.
+
+# %%
+d, spread, leak = 16_384, 0.5, 0.0683  # numbers in a latent picture; spread of brightness; what is left of the picture
+angle = lambda t, a: math.asin(a) + (math.pi / 2 - math.asin(a)) * t
+leaky = FlowPath("leaky", lambda t: torch.sin(angle(t, leak)), lambda t: torch.cos(angle(t, leak)))
+brightness = GaussianMixture(torch.zeros(1, 1).double(), torch.tensor([spread * d**0.5]))
+start = torch.randn(2000, 1).double()
+
+
+def share(path):
+    """The spread of the brightness of samples, as a share of the data's."""
+    v = lambda t, x: brightness.velocity(path, t, x)
+    return rk4_sampler(v, start, steps=100, grid=lambda n: uniform_grid(n) ** 3).std() / d**0.5 / spread
+
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+closed = 1 / (leak**2 * d * spread**2 + 1 - leak**2) ** 0.5
+verify("share of the data's spread of brightness that the samples have", share(leaky), closed, limit=0.03, wrong={"a schedule that ends in pure noise": share(cosine)})  # fmt: skip
+
+# %% [markdown]
+# The samples have a fifth of the brightness range: neither black nor white. For one Gaussian the flow only stretches, by the ratio of the two spreads, and the sum is done by hand: $1/\sqrt{\alpha^2 d\,s^2 + \sigma^2}$, with $s$ the spread of brightness. The cure of Lin et al. (2023), *zero terminal SNR*, makes $\alpha_0 = 0$. But then ε says nothing at $t = 0$, so predict $v$. Rectified flow has both from birth.
+#
+# ## The SDE of rectified flow
+#
+# You will often read that rectified flow is an ODE and has no SDE. Let us build it. In noising time $\tau = 1 - t$ we want noise to be added so that $x = (1-\tau)x_1 + \tau x_0$. Take $dx = a(\tau)\,x\,d\tau + g\,dW$. The data must shrink like $1 - \tau$, so $a = -\frac1{1-\tau}$. The variance changes by $2a\tau^2 + g^2$, and must be that of $\tau^2$, which is $2\tau$. So
+#
+# $$ f = -\frac{x}{1-\tau}, \qquad g^2 = \frac{2\tau}{1-\tau}. $$
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+FlowLab(
+    three_gaussians(),
+    NOISY,
+    layers=["density", "particles"],
+    controls=["t", "noise", "mixture"],
+    tour=ETA,
+    steps=100,
+)
+
+
+# %%
+def noising(x, until, g2=lambda tau: 2 * tau / (1 - tau), steps=300):
+    """Euler-Maruyama of the noising SDE, from the data at tau = 0."""
     dt = until / steps
     for i in range(steps):
         tau = (i + 0.5) * dt
-        noise = torch.randn_like(x) * math.sqrt(g2_factor * 2 * tau / (1 - tau) * dt)
-        x = x - x / (1 - tau) * dt + noise
+        x = x - x / (1 - tau) * dt + (g2(tau) * dt) ** 0.5 * torch.randn_like(x)
     return x
 
 
-data = mixture.sample(3000)
-fresh = mixture.sample(3000)
-for tau in (0.3, 0.6, 0.9):
-    exact = rf.sample_xt(1 - tau, torch.randn_like(fresh), fresh)
-    right, halved = energy_distance(noising(data, tau), exact), energy_distance(noising(data, tau, 0.5), exact)
-    print(f"tau = {tau}: energy distance to the exact p_t {right:7.4f},  with g^2 halved {halved:7.4f}")
-    assert abs(right) < 0.008
-assert halved > 0.02
-print(
-    f"sampling floor: {sampling_floor(energy_distance, mixture.sample, 3000)}; at tau = 0.3 the twin is still close to it"
-)
-
-# %% [markdown]
-# Now backwards, to sample: $dx = \bigl(v + \tfrac{\eta}{2}g^2 s\bigr)dt + \sqrt\eta\,g\,dW$, with the score $s$ and any $\eta \ge 0$. For every $\eta$ the densities are the same (lesson 01). `sde_sampler` calls $\eta$ `noise`, from the ODE (0) to the path's own SDE (1). The extra drift needs no score: with the formula above, $\tfrac12 g^2 s = v - \tfrac{\alpha'}{\alpha}x$. (At $t = 0$, where $g$ is infinite, the sampler's first step is taken without noise.)
-
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+data, fresh = mixture.sample(2500), mixture.sample(2500)
+marginal = rf.sample_xt(0.2, torch.randn_like(fresh), fresh)
+halved = lambda tau: tau / (1 - tau)
+verify("from data to τ = 0.8: energy distance to the exact density", energy_distance(noising(data, 0.8), marginal), at_most=0.012, wrong={"with g² halved": energy_distance(noising(data, 0.8, halved), marginal)})  # fmt: skip
 v = lambda t, x: mixture.velocity(rf, t, x)
-start = torch.randn(3000, 2, dtype=torch.float64)
-for noise in (0.0, 0.3, 1.0):
-    x = sde_sampler(v, start, steps=250, path=rf, noise=noise)
-    print(f"noise {noise}: energy distance to data {energy_distance(x, fresh):7.4f}")
-    assert abs(energy_distance(x, fresh)) < 0.012
+noise = torch.randn(2500, 2).double()
+to_data = lambda eta: energy_distance(sde_sampler(v, noise, steps=200, path=rf, noise=eta), fresh)
+
+
+def uncorrected(x, steps=200):
+    for i in range(steps):
+        t = i / steps
+        x = x + v(torch.full((len(x),), t).double(), x) / steps
+        x = x + (2 * (1 - t) / max(t, 1 / steps) / steps) ** 0.5 * torch.randn_like(x) * (i > 0)
+    return x
+
+
+verify("back to data with η = 0.3 and 1: the larger energy distance", max(to_data(0.3), to_data(1.0)), at_most=0.015, wrong={"η = 1, the drift without the score": energy_distance(uncorrected(noise), fresh)})  # fmt: skip
 
 # %% [markdown]
-# ## Where conversion really fails
+# Backwards, any share $\eta$ of the noise may be used, if the drift makes up for it: $dx = (v + \frac\eta2 g^2 s)\,dt + \sqrt\eta\,g\,dW$, with the score $s$. That was lesson 01. `sde_sampler` calls $\eta$ `noise`.
 #
-# Not for the rectified flow; for a **coupling** (a way to pair noise with data) in which the two depend on each other. Lesson 07 makes such pairs. Let $x_0 \sim \mathcal N(0,1)$ and $x_1 = 2x_0$: the optimal transport to $\mathcal N(0, 4)$. Now the noise is not independent of the data, and Tweedie's formula does not hold.
+# ## Where the score really fails
 #
-# > **Predict, then run (2).** At $t = \tfrac12$ the true velocity is $x_0 = x/1.5 = 0.667\,x$. Through the score: the same, or not?
+# Not for a path; for **pairs that are not independent**. Lesson 07 makes such pairs. Take $x_0 \sim \mathcal N(0,1)$ and always $x_1 = 2x_0$. Then $x_t = (1+t)\,x_0$, and everything is known.
 
 # %%
-t, x = torch.tensor(0.5, dtype=torch.float64), torch.tensor([[1.0]], dtype=torch.float64)
-true_velocity = x / (1 + t)  # x_t = (1 - t) x_0 + t 2 x_0 = (1 + t) x_0 moves by x_0
-score = -x / (1 + t) ** 2  # of N(0, (1 + t)^2), here -x / 2.25
-through_score = score_to_velocity(rf, t, x, score)
-noise = velocity_to_epsilon(rf, t, x, true_velocity)
-print(f"true velocity {true_velocity.item():.3f} x,  through the score {through_score.item():.3f} x")
-print(
-    f"E[x_0 given x] from the velocity {noise.item():.3f} x, true {(x / (1 + t)).item():.3f} x: velocity, noise and data still convert"
-)
-assert abs(through_score - true_velocity) > 0.5 and abs(noise - x / (1 + t)) < 1e-12
+t, x = torch.tensor(0.5).double(), torch.ones(1, 1).double()
+true_v, true_score = x / (1 + t), -x / (1 + t) ** 2
+through_score = score_to_velocity(rf, t, x, true_score)
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+verify("E[x₀ | x] from the true velocity", velocity_to_epsilon(rf, t, x, true_v), 1 / 1.5, limit=1e-9, wrong={"from the true score": score_to_epsilon(rf, t, x, true_score)})  # fmt: skip
+verify("the velocity at x = 1", true_v, 2 / 3, limit=1e-9, wrong={"converted from the true score": through_score})
 
 # %% [markdown]
-# Not the same: 1.556 x. After reflow or minibatch OT the flow has a velocity, and $\mathbb E[x_0\mid x]$, $\mathbb E[x_1\mid x]$ follow from it. The *score* does not.
+# **After reflow or minibatch OT you still have a velocity, and data and noise follow from it. The score does not.** Tweedie's formula needed independent noise.
 #
 # ## Two meanings of "v"
 #
-# Salimans & Ho's "v-prediction" is $v_{\text{diff}} = \alpha\,\epsilon - \sigma\,x_1$, not the velocity. On a VP path $u = -(\alpha'/\sigma)\,v_{\text{diff}}$, which for the cosine path is $-\tfrac{\pi}{2}v_{\text{diff}}$. On the rectified flow the two are not multiples of each other.
+# Salimans & Ho's v is $v_{\text{diff}} = \alpha\,\epsilon - \sigma\,x_1$, not the velocity. On VP-cosine the velocity is $-\frac\pi2 v_{\text{diff}}$. On rectified flow the two are not multiples of each other: compare the arrows in the first lab.
 
-# %%
-t = torch.linspace(0.1, 0.9, 300, dtype=torch.float64)
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+t = torch.linspace(0.1, 0.9, 300).double()
 x1 = mixture.sample(300)
-for name, p in (("VP-cosine", cosine), ("rectified flow", rf)):
-    x = p.sample_xt(t, torch.randn_like(x1), x1)
-    u = mixture.velocity(p, t, x)
-    v_diff = velocity_to_v_diff(p, t, x, u)
-    ratio = (u * v_diff).sum(1) / v_diff.square().sum(1)
-    rest = (u - ratio[:, None] * v_diff).norm(dim=1) / u.norm(dim=1)
-    print(
-        f"{name:16} u / v_diff between {ratio.min():.3f} and {ratio.max():.3f}; the part of u that is not a multiple: {rest.median():.0e}"
-    )
-    assert (rest.median() < 1e-12) == (name == "VP-cosine")
+
+
+def multiple(path, factor=-math.pi / 2):
+    x = path.sample_xt(t, torch.randn_like(x1), x1)
+    u = mixture.velocity(path, t, x)
+    return u - factor * velocity_to_v_diff(path, t, x, u)
+
+
+verify("VP-cosine: velocity + π/2 · v_diff", multiple(cosine), 0.0, limit=1e-9, wrong={"on rectified flow": multiple(rf)})  # fmt: skip
 
 # %% [markdown]
-# ## A diffusion model, sampled as a flow
+# ## A DDPM, sampled as a flow
 #
-# A model in the convention of DDPM takes an image and a *step number* $k = 0 \ldots 999$ of noising. (So does one of diffusers, Hugging Face's library of such models.) It predicts the mean of the noise ε in $\sqrt{\bar\alpha_k}\,x_{\text{data}} + \sqrt{1-\bar\alpha_k}\,\epsilon$, where $\bar\alpha_k = \prod_{j \le k}(1 - \beta_j)$ is what is left of the data's variance. Here is an exact one for our data. Its schedule is DDPM's, $\beta$ from $10^{-4}$ to $0.02$, which the VP-linear path follows closely. `as_velocity` turns it into a velocity: step $k$ is the noising time $\tau = (k+1)/1000$, so $k = 1000\,(1-t) - 1$.
+# A model in DDPM's convention takes a *step number* $k = 0 \ldots 999$ of noising, and predicts ε. Its schedule is nearly VP-linear, and step $k$ is the noising time $(k+1)/1000$. Three lines make it a velocity, ready for every sampler:
 
 # %%
-alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), dim=0)
-k = torch.arange(1000)
-gap = (alpha_bar.sqrt() - linear.alpha(1 - (k + 1) / 1000)).abs().max()
-print(f"DDPM's sqrt(alpha_bar) against the VP-linear path: largest difference {gap:.4f}")
-
-
-def ddpm_model(x, k):
-    """epsilon for noising step k, as a network with DDPM's schedule would learn it. x [B, d], k [B] integers."""
-    a, s = alpha_bar[k].sqrt()[:, None, None], (1 - alpha_bar[k]).sqrt()[:, None, None]
-    var = a**2 * mixture.stds[:, None] ** 2 + s**2
-    offset = x[:, None] - a * mixture.means
-    log_weight = mixture.weights.log() - 0.5 * offset.square().sum(-1) / var[..., 0] - var[..., 0].log()
-    return (log_weight.softmax(1)[..., None] * s / var * offset).sum(1)
+alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000).double(), dim=0)  # Ho et al. 2020, section 4
 
 
 def as_velocity(t, x):
@@ -340,29 +410,32 @@ def as_velocity(t, x):
     return epsilon_to_velocity(linear, t, x, ddpm_model(x, k))
 
 
-wrong_clock = lambda t, x: epsilon_to_velocity(linear, t, x, ddpm_model(x, (t * 999).round().long()))
-start = torch.randn(2000, 2, dtype=torch.float64)
-for name, model in {"converted": as_velocity, "wrong twin, time not reversed": wrong_clock}.items():
-    x = euler_sampler(model, start, steps=500)
-    print(f"{name:30} energy distance to data {energy_distance(x, fresh[:2000]):8.4f}")
-    assert (energy_distance(x, fresh[:2000]) < 0.02) == (name == "converted")
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+def ddpm_model(x, k):
+    """The exact E[epsilon | x] at noising step k, as a network with DDPM's schedule would learn it."""
+    a, s = alpha_bar[k].sqrt()[:, None, None], (1 - alpha_bar[k]).sqrt()[:, None, None]
+    var = a**2 * mixture.stds[:, None] ** 2 + s**2
+    offset = x[:, None] - a * mixture.means
+    log_weight = mixture.weights.log() - 0.5 * offset.square().sum(-1) / var[..., 0] - var[..., 0].log()
+    return (log_weight.softmax(1)[..., None] * s / var * offset).sum(1)
+
+
+not_reversed = lambda t, x: epsilon_to_velocity(linear, t, x, ddpm_model(x, (t * 999).round().long()))
+ends = {model: euler_sampler(model, noise, steps=200) for model in (as_velocity, not_reversed)}
+verify("the DDPM as a flow: energy distance to the data", energy_distance(ends[as_velocity], fresh), at_most=0.02, wrong={"time not reversed": energy_distance(ends[not_reversed], fresh)})  # fmt: skip
 
 # %% [markdown]
-# In the time of these lessons the cosine path has $\bar\alpha = \alpha_t^2 = \sin^2(\pi t/2)$. The interview sheet prints $\cos^2$, which is the formula in noising time.
-#
 # ## Traps
 #
-# - **"Rectified flow has no score / no SDE."** It has both; see above.
 # - **"v-prediction" without saying which v.** The velocity, or $\alpha\epsilon - \sigma x_1$.
-# - **"$x_0$-prediction".** In DDPM's papers $x_0$ is the data. Say "data prediction", or $x_1$ here.
-# - **Scores from a reflowed model.** The velocity is fine, the score is not.
-
-# %% [markdown]
+# - **"$x_0$-prediction".** In DDPM's papers $x_0$ is the data. Say "data prediction".
+# - **Output and loss in one breath.** They are two choices.
+# - **A score from a reflowed model.** The velocity is fine, the score is not.
+#
 # ## Your turn
 #
-# Replace `return None` by your answer and run the cell. The checker tries random inputs and names the mistake that it recognises.
-
-# %% [markdown]
+# Replace `return None` by your answer and run the cell. Any right answer is accepted; a wrong one is told what is wrong.
+#
 # **1. Convert ε to v (screen, 5 minutes).** Given a prediction `eps` of the noise at `xt` [B, d] and `t` [B], return the flow's velocity. `path.alpha(t)`, `path.sigma(t)`, `path.d_alpha(t)`, `path.d_sigma(t)` are [B].
 
 
@@ -390,8 +463,7 @@ check("eps_to_v", eps_to_v)
 # ```
 #
 # </details>
-
-# %% [markdown]
+#
 # **2. From data prediction to score (on-site, 5 minutes).** Given a prediction `x1` of the data, return the score $\nabla\log p_t$.
 
 
@@ -418,8 +490,7 @@ check("x1_to_score", x1_to_score)
 # ```
 #
 # </details>
-
-# %% [markdown]
+#
 # **3. Noise while sampling (on-site, 8 minutes).** One Euler–Maruyama step of the SDE that has the densities of the flow `v`, with diffusion `g` and step `dt` (numbers). `x`, the velocity `v`, the `score` and the standard normal `z` are [B, d]. (Euler–Maruyama is an Euler step plus noise of the right size.)
 
 
@@ -445,8 +516,7 @@ check("sde_step", sde_step)
 # ```
 #
 # </details>
-
-# %% [markdown]
+#
 # ## Interview walkthrough
 #
 # Say your answer aloud before you open a card. Each has the 30-second answer, the usual mistake, and the section that proves it.
@@ -458,14 +528,18 @@ interview_cards("conversions", "score-velocity", "rf-sde", "where-conversion-fai
 # ## You can now …
 #
 # 1. solve the 2 × 2 system for any pair, and add the score by Tweedie;
-# 2. say why ε is delicate at the noise end and $x_1$ at the data end, with the factor;
-# 3. write $f = -x/(1-\tau)$, $g^2 = 2\tau/(1-\tau)$ for the rectified flow;
-# 4. name the failing case: couplings that are not independent.
+# 2. say why ε is delicate at the noise end and $x_1$ at the data end; turn one loss into another by its weight; and keep output and loss apart;
+# 3. write $f = -x/(1-\tau)$, $g^2 = 2\tau/(1-\tau)$ for rectified flow;
+# 4. name the failing case: pairs that are not independent.
+#
+# Next: [07 · Reflow](07_reflow.ipynb). Can a flow be made straight?
 #
 # ## References
 #
 # - P. Vincent, *A Connection Between Score Matching and Denoising Autoencoders*, 2011; B. Efron, *Tweedie's Formula*, 2011.
-# - X. Liu, C. Gong, Q. Liu, 2022, arXiv 2209.03003: Proposition 3.11.
-# - T. Salimans, J. Ho, *Progressive Distillation*, 2022, arXiv 2202.00512: v-prediction.
-# - J. Ho et al., *DDPM*, 2020, arXiv 2006.11239: equation 4, the schedule in section 4.
-# - Y. Song et al., 2021, arXiv 2011.13456: equation 13. P. Esser et al., 2024, arXiv 2403.03206: section 2.
+# - X. Liu, C. Gong, Q. Liu, 2022, arXiv 2209.03003: Proposition 3.11, the SDE.
+# - T. Salimans, J. Ho, *Progressive Distillation*, 2022, arXiv 2202.00512: v-prediction and its weights, section 4.
+# - T. Hang et al., *Min-SNR*, 2023, arXiv 2303.09556. T. Karras et al., *EDM*, 2022, arXiv 2206.00364: table 1.
+# - S. Lin et al., *Common Diffusion Noise Schedules and Sample Steps are Flawed*, 2023, arXiv 2305.08891.
+# - T. Li, K. He, *Back to Basics: Let Denoising Generative Models Denoise*, 2025, arXiv 2511.13720.
+# - J. Ho et al., *DDPM*, 2020, arXiv 2006.11239: equation 4, section 4. Y. Song et al., 2021, arXiv 2011.13456: equation 13.
