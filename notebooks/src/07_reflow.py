@@ -1,19 +1,11 @@
 # %% [markdown]
 # # 07 · Reflow
 #
-# A flow that bends needs many steps. Reflow teaches a second flow the ends of the first, and the second is almost straight. Then one step lands where many landed before – nearly, and here you will see what "nearly" costs.
-#
-# **You will be able to**
-#
-# 1. explain why one Euler step of a 1-rectified flow collapses, and what crossing has to do with it;
-# 2. write reflow in five lines, and say what is proved about it: cost and straightness;
-# 3. measure what it gains and what it loses, with floors and several seeds;
-# 4. tell reflow from optimal transport and from minibatch OT, and say who really uses it.
-#
-# *Before:* lessons 03–05. *Time:* 20 minutes to read, about 85 seconds to run; 15 more for 2 exercises and 5 cards. Begin with *Run ▸ Run All Cells*: until its cell has run, a player is a still picture.
+# **A flow that bends needs many steps. Could we teach a second flow to go straight, so that one step is enough? And what does "enough" cost?**
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 import torch
+from torch import nn
 
 from fmlib import *
 from fmlib.page import *
@@ -23,334 +15,311 @@ torch.set_num_threads(1)  # these tensors are tiny: a second thread costs more t
 torch.manual_seed(0)
 plots.use_style()
 
-path = rectified_flow_path()
-data = eight_gaussians()
+SORTED = (
+    "Straight lines between noise and data: of random pairs, which cross everywhere, and of the pairs that the flow makes, "
+    "which hardly do. A dot can be dragged; from it the flow bends to its end and one Euler step goes straight and misses."
+)
+TOUR = [
+    {
+        "caption": "From the dot the flow bends to the black end. One Euler step goes straight, and lands on the red one. "
+        "The arrow is what we would like to know at the start. Drag the dot: where would one step do?",
+        "layers": ["density", "jump"], "t": 0.0, "until": 1.0, "probe": [-0.8, 1.4],
+    },
+    {
+        "caption": "These are the pairs that a flow is trained on: any noise point with any data point. Lines cross everywhere, and where they cross the flow can only take the mean. So it bends.",
+        "layers": ["pairs"], "t": 1.0,
+    },
+    {
+        "caption": "Now join each noise point to the end to which the flow itself carries it. Nearly no crossings are left. Train a second flow on these pairs, and it has little reason to bend.",
+        "layers": ["coupled"], "t": 1.0,
+    },
+    {
+        "caption": "The trajectories that made these pairs. They bend, and never cross. Drag a clump, go back one stop, and see whether the lines stay sorted.",
+        "layers": ["trajectories"], "t": 1.0, "steps": 32, "solver": "rk4",
+    },
+]  # fmt: skip
 
+# %%
+lab = FlowLab(eight_gaussians(), SORTED, layers=["density", "jump"], controls=["t", "until", "mixture"], tour=TOUR)
+lab
 
-def first_flow(t, x):
-    """The exact 1-rectified flow: what a perfect network learns from independent pairs."""
-    return data.velocity(path, t, x)
+# %% [markdown]
+# *Nothing has to run first. You need lessons [03](03_paths.ipynb) to [05](05_ode_solvers.ipynb).* *Time:* 20 minutes to read, about 20 seconds to run; 15 more for 2 exercises and 5 cards.
+#
+# **You will be able to** write reflow in five lines, say what is proved about it, see what a distance does not see, train a one-step model that hardly strays, and tell reflow from its relatives.
+#
+# First a look back.
 
-
-def strays(x):
-    """The share of points where the data's density is lower than at all but 1 % of real data."""
-    return off_support_share(x, reference, lambda x: data.log_prob(path, 1.0, x))
-
-
-reference = data.sample(20_000)
-
-
-def train_on(pairs, seed, steps=900, **kwargs):
-    """A network trained on fixed pairs, or with a coupling."""
-    torch.manual_seed(seed)
-    net = VectorFieldMLP(2, 64)
-    return train_flow_matching(net, pairs, path, total_steps=steps, log_every=0, **kwargs)[1]
-
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+predict(
+    "From lesson 06: after training on pairs that depend on each other, which conversion is wrong?",
+    "velocity to score",
+    choices=["velocity to noise", "velocity to data", "velocity to score"],
+    because="Tweedie's formula needs noise that is independent of the data. The other two need only the line between the pair.",
+)
 
 # %% [markdown]
 # ## Reflow in five lines
 #
+# Think of a crowd in a station hall. Everybody is told a random exit, and all walk straight: chaos in the middle. Now let them walk as they like, without bumping into each other, and write down who left where. Next morning, tell everybody *that* exit. Now all can walk straight.
+#
 # 1. Take noise $x_0$. Follow the flow to its end $x_1$.
-# 2. Keep the *pair* $(x_0, x_1)$.
-# 3. Train a new flow on such pairs, with the same straight line and the same loss.
-# 4. The lines of *these* pairs hardly cross, so their mean is nearly a straight flow.
-# 5. Repeat if needed.
+# 2. Keep the **pair** $(x_0, x_1)$.
+# 3. Train a new flow on such pairs, along the same straight lines.
+# 4. The lines hardly cross, so the new flow is nearly straight.
+# 5. Repeat if you like. After $k$ trainings it is called *$k$-rectified*.
 
 # %%
-noise = torch.randn(20_000, 2)
-pairs = reflow_pairs(first_flow, noise, steps=40)  # lines 1 and 2
-second_flow = train_on(PairBatches(*pairs, batch=256), seed=1)  # line 3
+path, data = rectified_flow_path(), eight_gaussians()
+first_flow = lambda t, x: data.velocity(path, t, x)  # the exact flow of independent pairs: round one, perfectly learned
+noise = torch.randn(5000, 2)
+pairs = reflow_pairs(first_flow, noise, steps=40)
 
 # %% [markdown]
-# The player starts with **one** Euler step of the second flow. Change to the first: it collapses onto one place. At $t = 0$ the position says nothing about the data, so $v_0(x) = \mathbb E[x_1] - x$, and one step lands on the mean $\mathbb E[x_1]$ from everywhere. ("$k$-rectified" means trained $k$ times; 1 is ordinary training with independent pairs.)
+# How much do the lines through one place disagree? That is the variance of the target given $x_t$, lesson 02's loss that no training removes. Liu et al. (2022, Theorem 3.6) call a flow *straight* exactly if it is zero, and then one Euler step is exact. It is the loss of the best network, so the loss of any network is an upper bound.
 
-# %%
-start = torch.randn(500, 2)
-counts = [1, 2, 4, 8, 32]
-flows = {"1-rectified flow": first_flow, "2-rectified flow": second_flow}
-choices = [
-    Panel(
-        by_steps={n: euler_sampler(v, start, steps=n, return_trajectory=True) for n in counts}, trails=60, choice=name
-    )
-    for name, v in flows.items()
-]
-player = FlowPlayer(
-    torch.linspace(0, 1, 2),
-    choices,
-    limits=(-4.2, 4.2, -4.2, 4.2),
-    steps=1,
-    choice_label="flow",
-    steps_label="Euler steps",
-    alt="Ways from noise to eight clumps on a circle. With one step the first flow sends all points to the centre; the second reaches the clumps.",
-)
-player.selection = "2-rectified flow"
-player
-
-# %% [markdown]
-# ## Why it straightens
-#
-# > **Predict, then run (1).** Take random independent pairs, and the pairs of step 2. At the same place and time, how much do the directions of the lines through it differ? Which number of lesson 02 measures that?
-#
-# Lines between independent pairs cross everywhere, and at a crossing the flow can only follow the mean. But ways of one ODE never cross: from a place there is one way on. So the *pairs* that the flow makes are sorted, and straight lines between them hardly cross, though the ways that made the pairs were bent.
-#
-# The number is the variance of the target given $x_t$, $\mathbb E\operatorname{tr}\operatorname{Var}$. It is zero exactly if no two lines cross. Liu et al. call the flow *straight* if and only if this holds (Theorem 3.6), and then a **single** Euler step is exact. The loss of a network is this variance plus the network's own mean squared error (lesson 02), so the loss is an upper bound.
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+def half_at_zero(n, device=None):
+    return torch.rand(n, device=device) * (torch.rand(n, device=device) < 0.5)
 
 
-# %%
-def remaining_loss(net, x0, x1):
-    t = torch.rand(len(x0))
-    with torch.no_grad():
-        return estimate((net(t, path.sample_xt(t, x0, x1)) - (x1 - x0)).square().sum(1))
-
-
-fresh = torch.randn(20_000, 2)
-x1 = data.sample(20_000).float()
-independent = remaining_loss(first_flow, fresh, x1)
-coupled = remaining_loss(second_flow, *reflow_pairs(first_flow, fresh[:5000], steps=40))
-print(f"remaining variance of the target: independent pairs {independent},  reflow pairs at most {coupled}")
-assert coupled.mean < 0.02 * independent.mean
-
-# %% [markdown]
-# ## The ledger, three seeds
-#
-# How straight is a flow? Compare its velocity with the straight way from start to end: $S = \int_0^1 \mathbb E\,\|(x_1 - x_0) - v_t(x_t)\|^2 dt$, where $x_t$ follows the flow from $x_0$ to its end $x_1$. Two statements are proved (Liu et al. 2022):
-#
-# - **Theorem 3.5:** for *every* convex cost $c$, $\mathbb E\,c(x_1 - x_0)$ does not increase from one round to the next.
-# - **Theorem 3.7:** over $K$ rounds the smallest $S$ is $O(1/K)$. So "straightening is only intuition", as the interview sheet has it, is wrong.
-#
-# Here the first flow is exact, the second is trained. $d$ stands for $x_1 - x_0$. The seeds change the network and the test points, not the pairs.
-
-
-# %%
-def cost(x0, x1, power):
-    return (x1 - x0).norm(dim=1).pow(power).mean().item()
-
-
-n = 2000
-floor = sampling_floor(energy_distance, data.sample, n)
-columns = ("E|d|", "E|d|^2", "E|d|^4", "S", "1 step", "2 steps", "4 steps", "20 steps")
-stray = {}
-print(f"{'':26}" + "".join(f"{c:>10}" for c in columns))
-ledger = {}
-for seed in (1, 2, 3):
-    torch.manual_seed(100 + seed)
-    x0, real = torch.randn(n, 2), data.sample(n).float()
-    rounds = {
-        "independent pairs": None,
-        "1-rectified (exact)": first_flow,
-        "2-rectified": second_flow if seed == 1 else train_on(PairBatches(*pairs, batch=256), seed=seed),
-    }
-    for name, v in rounds.items():
-        if v is None:
-            row = [cost(x0, real, p) for p in (1, 2, 4)]
-        else:
-            end = rk4_sampler(v, x0, steps=20)
-            row = [cost(x0, end, p) for p in (1, 2, 4)] + [straightness(v, x0[:500], steps=40)]
-            few = {k: euler_sampler(v, x0, steps=k) for k in (1, 2, 4, 20)}
-            row += [energy_distance(x, real) for x in few.values()]
-            stray[seed, name] = {**{f"{k} Euler": strays(x) for k, x in few.items()}, "solved": strays(end)}
-        ledger[seed, name] = row
-        print(f"seed {seed} {name:19}" + "".join(f"{value:10.3f}" for value in row))
-print(f"the last four columns are energy distances; sampling floor {floor}")
-for seed in (1, 2, 3):
-    before, first, second = (ledger[seed, name] for name in rounds)
-    assert all(a > b for a, b in zip(before[:3], first[:3], strict=True))
-    assert all(b < 1.01 * a for a, b in zip(first[:3], second[:3], strict=True))
-    assert second[3] < first[3] / 100 and first[4] > 2 and second[4] < first[4] / 20
-
-# %% [markdown]
-# All three costs fall far from the independent pairs to the flow. In the next round they hardly change: by a few percent, and part of that is the drift that the next section measures. $S$ falls by a factor of more than a hundred. By the energy distance one step goes from useless to near the floor.
-#
-# **A distance near its floor is not the truth.** It compares crowds, and a few percent of points between the clumps hardly move it. So count them: what share of the samples lies where the data's density is lower than at all but 1 % of real data? Real data read 1 %.
-
-# %%
-torch.manual_seed(12)
-first_net = train_on(SampledBatches(sample_eight_gaussians, 256), seed=4)
-x0 = torch.randn(n, 2)
-shown = {
-    "fresh real data": strays(data.sample(n)),
-    "1-rectified, exact, solved": stray[1, "1-rectified (exact)"]["solved"],
-}
-shown["1-rectified, trained, solved"] = strays(rk4_sampler(first_net, x0, steps=20))
-shown |= {f"2-rectified, {how}": share for how, share in stray[1, "2-rectified"].items()}
-for name, share in shown.items():
-    print(f"{name:30} {100 * share.mean:5.1f} % ± {100 * share.std_error:.1f} off the support")
-for seed in (1, 2, 3):
-    one, solved = (stray[seed, "2-rectified"][how].mean for how in ("1 Euler", "solved"))
-    assert one > 0.10 and one > 1.3 * solved
-assert shown["fresh real data"].mean < 0.025 > shown["1-rectified, exact, solved"].mean
-
-# %% [markdown]
-# The exact flow loses nothing. Each trained round strays: one network already puts several percent of its points between the clumps, and one step of the second flow many more. A smooth network cannot jump from one clump to the next, so what starts near a border ends in the gap. "One step is enough" is true of the distance, and not of these points.
-#
-# ## What it costs: the ends drift
-#
-# Theorem 3.5 speaks of exact fields. A trained second flow reaches *almost* the ends of the first, and each round adds its error. We compare, particle by particle, with the exact ends.
-#
-# > **Predict, then run (2).** Round 2 trained on pairs of the exact flow, against round 2 trained on pairs of a *trained* first flow. Which drifts more?
-
-# %%
-pairs_of_net = reflow_pairs(first_net, noise, steps=40)
-second_of_net = train_on(PairBatches(*pairs_of_net, batch=256), seed=1)
-
-torch.manual_seed(6)
-x0 = torch.randn(2000, 2)
-truth = rk4_sampler(first_flow, x0, steps=60)
-drift = {}
-for name, v in {
-    "round 1, trained": first_net,
-    "round 2, from the exact flow": second_flow,
-    "round 2, from the trained flow": second_of_net,
-}.items():
-    distance = (heun_sampler(v, x0, steps=40) - truth).norm(dim=1)
-    drift[name] = estimate(distance)
-    print(f"{name:32} mean distance to the exact end {drift[name]},  median {distance.median():.3f}")
-a, b = drift["round 2, from the trained flow"], drift["round 2, from the exact flow"]
-assert a.mean - b.mean > 3 * (a.std_error**2 + b.std_error**2) ** 0.5
-
-# %% [markdown]
-# Round 2 from the *trained* flow drifts most: it inherits the error of round 1 and adds its own. (The same noise, sampler, seed and budget; the ± is over particles.) Reflow buys steps with accuracy; stop after one or two rounds, and start from the best first flow that you can afford.
-#
-# ## Straight is not optimal
-#
-# Optimal transport flows are straight. The reverse is false (Liu et al., Theorem 3.8). A small counter-example that you can draw: turn every noise point by 60°, $x_1 = R\,x_0$. Both ends are $\mathcal N(0, I)$. (*Optimal transport* is the pairing with the smallest mean squared distance.) The lines from $x_0$ to $R\,x_0$ do not cross, because $I + t(R - I)$ is invertible for all $t$. So this flow is straight, and reflow keeps it. Optimal transport from $\mathcal N(0, I)$ to itself does not move at all.
-
-# %%
-turn = torch.tensor([[0.5, -(3**0.5) / 2], [3**0.5 / 2, 0.5]], dtype=torch.float64)
-eye = torch.eye(2, dtype=torch.float64)
-
-
-def turning(t, x):
-    """The velocity of the straight flow from x_0 to R x_0: (R - I) x_0, with x_0 found from x_t."""
-    x0 = torch.linalg.solve(eye + t[0] * (turn - eye), x.T).T
-    return x0 @ (turn - eye).T
-
-
-torch.manual_seed(7)
-x0 = torch.randn(1500, 2, dtype=torch.float64)
-ends = euler_sampler(turning, x0, steps=1)
-s, own, best = straightness(turning, x0), transport_cost(x0, ends), transport_cost(*minibatch_ot(x0, ends))
-print(
-    f"turned by 60 degrees: straightness {s:.0e}; E|x1 - x0|^2 is {own:.3f}, the best pairing of the same points costs {best:.3f}"
-)
-own_pairs = reflow_pairs(second_flow, x0.float())
-second_cost, second_best = transport_cost(*own_pairs), transport_cost(*minibatch_ot(*own_pairs))
-print(f"the 2-rectified flow on the eight Gaussians: {second_cost:.3f}, best pairing {second_best:.3f}")
-assert s < 1e-12 and own > 1.5 and best < 0.1
-
-# %% [markdown]
-# The best pairing costs a little more than 0 because 1,500 points and their turned copies are two different samples. On the eight Gaussians the second flow is optimal as far as these digits tell. Theorem 3.8 gives no such guarantee in general.
-
-# %% [markdown]
-# ## One step further: distillation
-#
-# If only one step is wanted, train only that step: the same loss on the same pairs, with $t = 0$ always. This is *distillation*. The flow that made the pairs is the *teacher*; the network that jumps from $x_0$ to $x_0 + v_\theta(x_0)$ is the *student*. Liu et al. distil *after* reflow. Is the detour worth it? We compare each student with the ends of its own teacher.
-
-
-# %%
-def only_start(n, device=None):
+def all_at_zero(n, device=None):
     return torch.zeros(n, device=device)
 
 
-torch.manual_seed(10)
-x0 = torch.randn(n, 2)
-pairs_2 = reflow_pairs(second_flow, noise, steps=20)
-teachers = {"the first flow": (pairs, first_flow), "the second flow": (pairs_2, second_flow)}
-print(f"{'':34}{'distance to own end':>22}{'energy distance':>18}{'off the support':>18}")
-distance_to_end, student_strays = {}, {}
-for name, (its_pairs, teacher) in teachers.items():
-    student = train_on(PairBatches(*its_pairs, batch=256), seed=11, steps=600, t_dist=only_start)
-    end, goal = euler_sampler(student, x0, steps=1), rk4_sampler(teacher, x0, steps=20)
-    distance_to_end[name] = estimate((end - goal).norm(dim=1))
-    student_strays[name] = strays(end).mean
-    gap = energy_distance(end, data.sample(n).float())
-    print(f"student of {name:23}{distance_to_end[name]!s:>22}{gap:18.3f}{100 * student_strays[name]:16.1f} %")
-one_step = euler_sampler(second_flow, x0, steps=1)
-gap = energy_distance(one_step, data.sample(n).float())
-print(f"the second flow itself, one step{gap:42.3f}{100 * strays(one_step).mean:16.1f} %")
-a, b = (distance_to_end[name] for name in teachers)
-assert a.mean - b.mean > 3 * (a.std_error**2 + b.std_error**2) ** 0.5
-assert min(student_strays.values()) > 0.08
+def rounds(nets):
+    """Round two and a student from the exact flow's pairs, round three from round two's."""
+    path, data = rectified_flow_path(), eight_gaussians()
+    torch.manual_seed(5)
+    noise = torch.randn(40_000, 2)
+    pairs = reflow_pairs(lambda t, x: data.velocity(path, t, x), noise, steps=40)
+
+    def train(net, pairs, steps, times):
+        batches = PairBatches(*pairs, batch=512)
+        return train_flow_matching(net, batches, path, total_steps=steps, lr=1e-2, t_dist=times, log_every=0)[1]
+
+    second = train(nets["second"], pairs, 6000, half_at_zero)
+    student = train(nets["student"], pairs, 4000, all_at_zero)
+    third = train(nets["third"], reflow_pairs(second, noise, steps=40), 6000, half_at_zero)
+    return nn.ModuleDict({"second": second, "third": third, "student": student})
+
+
+def plain(net):
+    """Round two as most first attempts are: a small network, squared loss, uniform times."""
+    path, data = rectified_flow_path(), eight_gaussians()
+    torch.manual_seed(5)
+    start = torch.randn(20_000, 2)
+    x0, x1 = reflow_pairs(lambda t, x: data.velocity(path, t, x), start, steps=40)
+    return train_flow_matching(net, PairBatches(x0, x1, batch=256), path, total_steps=900, log_every=0)[1]
+
+
+torch.manual_seed(4)
+make = lambda: FourierMLP(2, path, data_std=2.1)
+nets = trained("07-rounds", nn.ModuleDict({name: make() for name in ("second", "third", "student")}), rounds)
+naive = trained("07-plain", VectorFieldMLP(2, 64), plain)
+
+
+def left_loss(v, x0, x1):
+    t = torch.rand(len(x0))
+    return estimate((v(t, path.sample_xt(t, x0, x1)) - (x1 - x0)).square().sum(1))
+
+
+real = data.sample(5000).float()
+independent = left_loss(first_flow, noise, real)
+verify("the loss that is left on the flow's pairs, divided by that on independent pairs", left_loss(nets["second"], *pairs).mean / independent.mean, at_most=0.05, wrong={"the same noise and ends, paired anew at random": left_loss(nets["second"], pairs[0], pairs[1].roll(1, 0)).mean / independent.mean})  # fmt: skip
 
 # %% [markdown]
-# By the energy distance both students sample the right distribution. The last column says otherwise: more than one point in ten lies in a gap. The squared loss is one reason: at a border between two clumps its best answer is the mean of both. The student of the second flow is nearer to the ends that its own teacher gives. A likely reason: the trained second flow is itself a smooth network, and so is its map. This matters for the next round, for editing, and for any use that needs the teacher's map and not just its distribution.
-
-# %% [markdown]
-# ## The one-round alternative: minibatch OT
+# ## What is proved
 #
-# OT-CFM (Tong et al. 2023) re-pairs each batch by optimal transport before the loss. No first flow is needed. The pairing of a *finite* batch is not that of the distributions: it is biased, less so for larger batches. The bias shows in the cost of its pairs. (Here 400 training steps, because each solves an assignment; the flows above had 900.)
+# Compare the velocity with the straight line from start to end: $S = \int_0^1 \mathbb E\,\|(x_1 - x_0) - v_t(x_t)\|^2 dt$ along a trajectory. Liu et al. prove two things:
+#
+# - **Theorem 3.5:** for *every* convex cost $c$, $\mathbb E\,c(x_1 - x_0)$ does not grow from round to round.
+# - **Theorem 3.7:** over $K$ rounds the smallest $S$ is $O(1/K)$.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+x0 = noise[:2000]
+ends = {name: rk4_sampler(v, x0, steps=30) for name, v in {"exact": first_flow, "second": nets["second"]}.items()}
+cost = lambda x1, p: (x1 - x0).norm(dim=1).pow(p).mean()
+share = lambda x1: torch.stack([cost(x1, p) / cost(real[:2000], p) for p in (1, 2, 4)])
+mirrored = rk4_sampler(first_flow, -x0, steps=30)
+verify("cost of the flow's pairs, divided by that of independent ones, for |d|, |d|² and |d|⁴", share(ends["exact"]), at_most=0.95, wrong={"each point with the end of its mirror image": share(mirrored)})  # fmt: skip
+bend = lambda v: straightness(v, x0[:500], steps=40)
+verify("S of round two, divided by S of round one", bend(nets["second"]) / bend(first_flow), at_most=0.05, wrong={"round one, in other words": bend(first_flow) / bend(first_flow)})  # fmt: skip
+
+# %% [markdown]
+# ## Rounds, side by side
+#
+# Run the cell and move the steps. With one Euler step round one falls into a heap: from $t = 0$ everybody aims at the mean of the data (lesson 03). Rounds two and three hit the clumps.
 
 # %%
-ot_net = train_on(SampledBatches(sample_eight_gaussians, 256), seed=8, steps=400, coupling=minibatch_ot)
-x0, real = torch.randn(n, 2), data.sample(n).float()
-one = energy_distance(euler_sampler(ot_net, x0, steps=1), real)
-many = energy_distance(euler_sampler(ot_net, x0, steps=50), real)
-print(
-    f"minibatch OT: straightness {straightness(ot_net, x0[:500], steps=40):.3f}, energy distance 1 step {one:.3f}, 50 steps {many:.3f}"
+start, steps = torch.randn(500, 2), [1, 2, 4, 8, 32]
+three = {"round 1": first_flow, "round 2": nets["second"], "round 3": nets["third"]}
+run = lambda v: {n: euler_sampler(v, start, steps=n, return_trajectory=True) for n in steps}
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+FlowPlayer(
+    torch.linspace(0, 1, 2),
+    [Panel(by_steps=run(v), trails=60, title=name) for name, v in three.items()],
+    limits=(-4.2, 4.2, -4.2, 4.2),
+    steps=1,
+    steps_label="Euler steps",
+    alt="Three pictures side by side, from noise to eight clumps on a circle. With one step round one sends all points to the centre; rounds two and three reach the clumps.",
 )
-print(f"sampling floor {floor}")
-
-pair_cost = {}
-for batch in (8, 32, 128, 512):
-    repeats = 4096 // batch
-    draws = [
-        transport_cost(*minibatch_ot(torch.randn(batch, 2), sample_eight_gaussians(batch))) for _ in range(repeats)
-    ]
-    pair_cost[batch] = estimate(draws)
-    print(f"batch {batch:4}: E|x1 - x0|^2 of its pairs {pair_cost[batch]}")
-print(f"for comparison, the pairs of the 2-rectified flow: {transport_cost(*pairs_2):.4f}")
-assert one < 0.2 and pair_cost[8].mean > pair_cost[32].mean > pair_cost[512].mean
 
 # %% [markdown]
-# One step is already close to fifty, in one round. The pairs of a batch of 8 cost far more than those of 512, which come near the flow's; the distance that remains at 50 steps is training error too.
+# ## A distance near its floor is not the truth
 #
-# ## Its trap: classes
+# Most people's first round two is a small network with the squared loss. Judge it with a distance between crowds, the energy distance, and it looks perfect: one step reads what real data read.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+reference = data.sample(20_000)
+fresh, held_out = torch.randn(5000, 2), data.sample(5000).float()
+strays = lambda x: 100 * off_support_share(x, reference, lambda x: data.log_prob(path, 1.0, x)).mean
+gap = lambda x: energy_distance(x[:2500], held_out[:2500])
+one = {name: euler_sampler(v, fresh, steps=1) for name, v in {"naive": naive, "second": nets["second"], "third": nets["third"], "student": nets["student"]}.items()}  # fmt: skip
+predict(
+    "One step of this round two, and its energy distance reads like real data. What share of its points lies in the gaps, where real data have 1 % of theirs?",
+    strays(one["naive"]),
+    low=0,
+    high=100,
+    step=1,
+    unit=" %",
+    because="More than one point in five is nowhere near data. The distance compares crowds, and a thin spread of wrong points hardly moves it.",
+)
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+verify("one step of the first attempt: energy distance to data", gap(one["naive"]), at_most=0.02, wrong={"one step of round one": gap(euler_sampler(first_flow, fresh, steps=1))})  # fmt: skip
+verify("its points in the gaps, percent", strays(one["naive"]), at_least=12.0, wrong={"real data": strays(held_out)})
+
+# %% [markdown]
+# ## A recipe that is good by both
 #
-# If noise and data are paired without regard to the class, the *noise* of a class is no longer $\mathcal N(0, I)$: each class gets the part of the noise that lies near it. At sampling time you start every class from the whole $\mathcal N(0, I)$ – also from places where its flow was never trained. The remedy is to pair within each class. Below, a network with two classes, right and left, asked for 'right'; lesson 08 explains the class input and the function `guided`, which here does no more than fix the class. Printed: the mean of the first coordinate of the noise that 'right' was trained with (0 for $\mathcal N(0, I)$), and the energy distance of its samples to the right half.
+# Why the gaps? Near a border between two clumps the ends jump from one to the other. A smooth network cannot jump; it draws a ramp, and the ramp crosses the gap. So make the ramp steep:
+#
+# - **Look where it matters.** One step uses the network at $t = 0$ only. So let half of the training times be exactly 0.
+# - **Give it edges.** `FourierMLP` (lesson 04) sees waves of $x$, and can turn within a short distance.
+# - **Take your time**: 40,000 pairs and 6,000 steps of 512, instead of 20,000 and 900 of 256.
+#
+# The loss stays the square. You will often read that squaring is to blame, because the mean of two ends lies in the gap. But here each start has *one* end; there is nothing to average, only a border to draw.
 
 
 # %%
-def sample_halves(n):
-    x = sample_eight_gaussians(n)
-    return x, (x[:, 0] > 0).long()  # class 1 is the right half
+def half_at_zero(n, device=None):
+    return torch.rand(n, device=device) * (torch.rand(n, device=device) < 0.5)
 
 
-couplings = {
-    "independent": None,
-    "pairing across classes": lambda x0, x1, label: minibatch_ot(x0, x1),
-    "pairing within classes": minibatch_ot,
-}
-real, label = sample_halves(4000)
-x0, right = torch.randn(n, 2), real[label == 1]
-print(f"if the class were ignored: {energy_distance(real, right):.3f}")
-by_class = {}
-for name, coupling in couplings.items():
-    torch.manual_seed(9)
-    net = VectorFieldMLP(2, 64, num_classes=2)
-    loader = SampledBatches(sample_halves, 128)
-    _, ema = train_flow_matching(net, loader, path, 300, log_every=0, label_dropout=0.0, coupling=coupling)
-    by_class[name] = energy_distance(heun_sampler(guided(ema, 1, 1.0), x0, steps=20), right)
-    noise_of_right = x0 if coupling is None else coupling(x0, *[part[:n] for part in (real, label)])[0][label[:n] == 1]
-    print(f"{name:23} noise of 'right': mean {estimate(noise_of_right[:, 0])},  samples: {by_class[name]:.3f}")
-assert by_class["pairing within classes"] < 0.3 * by_class["pairing across classes"]
+def train_round(net, pairs, steps=6000):
+    batches = PairBatches(*pairs, batch=512)
+    return train_flow_matching(net, batches, path, total_steps=steps, lr=1e-2, t_dist=half_at_zero)[1]
+
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+counts = (1, 2, 4, 32)
+flows = {"first attempt": naive, "round 2": nets["second"], "round 3": nets["third"]}
+table = {name: [strays(euler_sampler(v, fresh, steps=n)) for n in counts] for name, v in flows.items()}
+distances = {name: [gap(euler_sampler(v, fresh, steps=n)) for n in counts] for name, v in flows.items()}
+fig, (left, right) = panels(2, 2.5)
+for name, role in {"first attempt": "wrong", "round 2": "model", "round 3": "third"}.items():
+    left.plot(range(4), table[name], "o-", color=COLORS[role], markersize=4), right.plot(range(4), distances[name], "o-", color=COLORS[role], markersize=4, label=name)  # fmt: skip
+student_gap, student_strays = gap(one["student"]), strays(one["student"])
+left.plot(0, student_strays, "*", color=COLORS["other"], markersize=10), right.plot(0, student_gap, "*", color=COLORS["other"], markersize=10, label="student")  # fmt: skip
+left.axhline(strays(held_out), color=COLORS["exact"], linewidth=1), left.text(3, strays(held_out) + 0.4, "real data", ha="right", fontsize=9)  # fmt: skip
+right.axhline(0, color=COLORS["exact"], linewidth=1), right.legend(fontsize=8)
+for ax, title in ((left, "points in the gaps, %"), (right, "energy distance to data")):
+    ax.set(title=title, xlabel="Euler steps", xticks=range(4), xticklabels=counts)
+left.set_ylim(0, None)
+show(fig, "Left, the share of points in the gaps over the number of Euler steps: more than a fifth for the first attempt with one step, a few percent for rounds two and three and for the student. Right, energy distances, all close to zero.")  # fmt: skip
+verify("round two, one step: points in the gaps, percent", strays(one["second"]), at_most=4.0, wrong={"the first attempt": strays(one["naive"])})  # fmt: skip
+verify("round two, 32 steps: points in the gaps, percent (a perfect flow: 1)", table["round 2"][-1], at_most=2.2, wrong={"the first attempt": table["first attempt"][-1]})  # fmt: skip
 
 # %% [markdown]
-# ## Who uses it
+# Left you see what the right picture hides. With this recipe one step strays by two or three percent, where real data read 1, and 32 steps of the *same* network no more than real data. The price is training: nearly seven times the steps, of batches twice as large. Round three repeats round two and adds its errors.
 #
-# InstaFlow is reflow *and* distillation, a student trained to jump where the teacher walks (Liu et al. 2023). SD3-Turbo and FLUX-schnell, which the interview sheet lists, are **not** reflow: they are made by latent adversarial diffusion distillation (Sauer et al. 2024; the model card of FLUX-schnell).
+# ## What it costs: the ends drift
+#
+# Theorem 3.5 speaks of exact fields. A trained round reaches *almost* the ends of its teacher, and the next round learns from these.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+predict(
+    "Follow each flow with many steps and measure how far its ends are from the exact flow's. Which round is nearer?",
+    "round 2",
+    choices=["round 2", "round 3", "no difference"],
+    because="Round 3 learned from round 2: it inherits that error and adds its own. Reflow buys steps with accuracy; stop early.",
+)
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+goal = rk4_sampler(first_flow, fresh, steps=40)
+drift = {name: (heun_sampler(nets[name], fresh, steps=30) - goal).norm(dim=1) for name in ("second", "third")}
+more = estimate(drift["third"] - drift["second"])
+verify("mean distance to the exact ends, round three minus round two, in standard errors", more.mean / more.std_error, at_least=4.0, wrong={"round two, its two halves compared": ((drift["second"][:2500].mean() - drift["second"][2500:].mean()) / estimate(drift["second"]).std_error / 2)})  # fmt: skip
+
+# %% [markdown]
+# ## One step only: distillation
+#
+# If one step is all you want, train that step alone: all times 0. The flow that made the pairs is the **teacher**, the jump $x_0 \mapsto x_0 + v_\theta(x_0)$ the **student**. It is the star in the picture. What you give up: the student has no second step.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+two = strays(euler_sampler(nets["student"], fresh, steps=2))
+verify("the student, one step: points in the gaps, percent", student_strays, at_most=4.0, wrong={"two steps of it": two})  # fmt: skip
+
+# %% [markdown]
+# ## Straight is not optimal
+#
+# Optimal transport, the cheapest pairing, is straight. The reverse is false (Liu et al., Theorem 3.8). Turn every noise point by 60°, $x_1 = R\,x_0$. The lines do not cross, so the flow is straight and reflow keeps it. Both ends are $\mathcal N(0, I)$; the cheapest is not to move at all.
+
+# %%
+turn, eye = torch.tensor([[0.5, -(3**0.5) / 2], [3**0.5 / 2, 0.5]]).double(), torch.eye(2).double()
+
+
+def turning(t, x):  # the velocity (R - I) x_0, with x_0 found from x_t
+    return torch.linalg.solve(eye + t[0] * (turn - eye), x.T).T @ (turn - eye).T
+
+
+x0 = torch.randn(1000, 2).double()
+turned = euler_sampler(turning, x0, steps=1)
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+verify("the turning flow: S, zero if it is straight", straightness(turning, x0), 0.0, limit=1e-9, wrong={"the exact flow to the eight clumps": bend(first_flow)})  # fmt: skip
+verify("its cost, divided by that of the cheapest pairing of the same points", transport_cost(x0, turned) / transport_cost(*minibatch_ot(x0, turned)), at_least=8.0, wrong={"the pairs of the flow to the clumps": transport_cost(pairs[0][:1000], pairs[1][:1000]) / transport_cost(*minibatch_ot(pairs[0][:1000], pairs[1][:1000]))})  # fmt: skip
+
+# %% [markdown]
+# ## One round without a first flow: minibatch OT
+#
+# OT-CFM (Tong et al. 2023) re-pairs each batch by optimal transport before the loss. No first flow is needed. But the cheapest pairing of a *batch* is not that of the distributions: small batches leave it biased.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+paired = lambda b: estimate([transport_cost(*minibatch_ot(torch.randn(b, 2), sample_eight_gaussians(b))) for _ in range(2048 // b)]).mean  # fmt: skip
+flow_cost = transport_cost(*pairs)
+verify("cost of the pairs of a batch of 8, above that of the flow's pairs, relative", paired(8) / flow_cost - 1, at_least=0.1, wrong={"a batch of 512": paired(512) / flow_cost - 1})  # fmt: skip
+
+# %% [markdown]
+# With classes there is a trap, in "Further".
+#
+# ## What it is not
+#
+# | name | idea in one line | what it fixes | what it costs |
+# |---|---|---|---|
+# | progressive distillation (Salimans & Ho 2022, 2202.00512) | a student makes one step of its teacher's two; repeat | halves the steps each time | a training for every halving |
+# | InstaFlow (Liu et al. 2023, 2309.06380) | reflow, *then* distil, at the size of Stable Diffusion | text to image in one step | two trainings, pairs of the teacher |
+# | consistency models (Song et al. 2023, 2303.01469) | all points of one trajectory get the same answer: its end | no pairs have to be made in advance | delicate to train without a teacher |
+# | shortcut models (Frans et al. 2024, 2410.12557) | tell the network the step size; two steps must equal one double step | one network for 1, 2, 4 … steps | extra targets in training |
+# | MeanFlow (Geng et al. 2025, 2505.13447) | learn the average velocity over $[s, t]$ by an identity | one step from scratch | a derivative (JVP) in the loss |
+# | DMD2 (Yin et al. 2024, 2405.14867) | match the *distribution* of the ends by two scores | no pairs at all | a second network, less diversity |
+# | ADD / LADD (Sauer et al. 2023, 2311.17042; 2024, 2403.12015) | an adversary judges the one-step picture | sharp pictures in 1 to 4 steps | training of a GAN's kind |
+#
+# SD3-Turbo and FLUX-schnell are made by the last row, not by reflow. Lesson 09 computes the idea that these share: the map from any time to any other.
 #
 # ## Traps
 #
-# - **"One step of a straight path is exact."** Of a straight *flow*. The 1-rectified flow has straight pairs and a bent flow.
-# - **Scores after reflow.** The coupling is no longer independent: the conversion to a score is wrong (lesson 06).
-# - **Judging by a distance alone.** Look at the drift and at the stray points too.
-
-# %% [markdown]
+# - **"One step of a straight path is exact."** Of a straight *flow*. Round one has straight pairs and a bent flow.
+# - **A distance alone.** Count the stray points as well.
+# - **Scores after reflow.** The pairs are no longer independent (lesson 06).
+# - **One more round.** Each adds its error.
+#
 # ## Your turn
 #
-# Replace `return None` by your answer and run the cell. The checker tries random inputs and names the mistake that it recognises.
-
-# %% [markdown]
+# Replace `return None` by your answer and run the cell. Any right answer is accepted; a wrong one is told what is wrong.
+#
 # **1. Write reflow's pairs (screen, 5 minutes).** Return the pair (noise, end of the flow), with `steps` Euler steps. `model(t, x)` takes a number as time here.
 
 
@@ -379,8 +348,7 @@ check("reflow", my_reflow)
 # ```
 #
 # </details>
-
-# %% [markdown]
+#
 # **2. W2 on a line (on-site, 5 minutes).** Two sets of equally many numbers, `a` and `b` [N]. Return their Wasserstein-2 *distance*: the root of the smallest mean squared distance over all pairings.
 
 
@@ -406,8 +374,7 @@ check("w2_line", w2)
 # ```
 #
 # </details>
-
-# %% [markdown]
+#
 # ## Interview walkthrough
 #
 # Say your answer aloud before you open a card. Each has the 30-second answer, the usual mistake, and the section that proves it.
@@ -418,13 +385,32 @@ interview_cards("reflow-what", "reflow-theorem", "one-step-collapse", "straight-
 # %% [markdown]
 # ## You can now …
 #
-# 1. explain the collapse: at $t = 0$ the mean direction points to the mean of the data;
-# 2. write reflow, and cite Theorem 3.5 (every convex cost) and 3.7 (straightness, $O(1/K)$);
-# 3. report cost, straightness, few-step quality and drift, with floors;
-# 4. say why straight does not mean optimal, what minibatch OT trades, and how it harms classes.
+# 1. write reflow, and say why its pairs are sorted;
+# 2. state what is proved: convex costs do not grow, $S$ is $O(1/K)$; and the counter-example for optimality;
+# 3. report a one-step model with its stray points, and say what removes them;
+# 4. tell reflow, distillation, minibatch OT and their relatives apart in a line each.
 #
+# Next: [08 · Guidance](08_guidance.ipynb). How do you ask for something?
+#
+# ## Further: minibatch OT and classes
+#
+# <details><summary>Each class gets its own piece of the noise</summary>
+#
+# If noise and data are paired without regard to the class, the noise of one class is no longer $\mathcal N(0, I)$: the right half of the data gets the right half of the noise. But when you sample that class you start from all of $\mathcal N(0, I)$, also where its flow was never trained. The remedy is to pair within each class; `minibatch_ot(x0, x1, label)` does.
+#
+# </details>
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+x0, x1 = torch.randn(1500, 2), sample_eight_gaussians(1500)
+right = (x1[:, 0] > 0).long()  # the class: the right half of the data
+noise_of = lambda pair, label: estimate(pair[0][label == 1][:, 0])
+within, across = minibatch_ot(x0, x1, right), minibatch_ot(x0, x1)
+verify("paired within classes: mean of the noise of the right half", noise_of(within, (within[1][:, 0] > 0).long()), 0.0, limit=0.2, wrong={"paired across classes": noise_of(across, (across[1][:, 0] > 0).long())})  # fmt: skip
+
+# %% [markdown]
 # ## References
 #
-# - X. Liu, C. Gong, Q. Liu, *Flow Straight and Fast*, arXiv 2209.03003 (ICLR 2023): algorithm 1, Theorems 3.5–3.8.
-# - A. Tong et al., 2023, arXiv 2302.00482: OT-CFM.
-# - X. Liu et al., *InstaFlow*, 2023, arXiv 2309.06380. A. Sauer et al., 2024, arXiv 2403.12015.
+# - X. Liu, C. Gong, Q. Liu, *Flow Straight and Fast*, ICLR 2023, arXiv 2209.03003: Theorems 3.5 to 3.8.
+# - S. Lee et al., *Improving the Training of Rectified Flows*, 2024, arXiv 2405.20320: times at the ends, and a loss between squared and plain.
+# - A. Tong et al., *Minibatch Optimal Transport*, 2023, arXiv 2302.00482.
+# - The table's rows name theirs. FLUX-schnell: its model card.
