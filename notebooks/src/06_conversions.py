@@ -59,7 +59,7 @@ lab = FlowLab(
 lab
 
 # %% [markdown]
-# *Nothing has to run first. You need lessons [01](01_continuity_equation.ipynb) and [03](03_paths.ipynb).* *Time:* 30 minutes to read, about 30 seconds to run; 20 more for 3 exercises and 5 cards.
+# *Nothing has to run first. You need lessons [01](01_continuity_equation.ipynb) and [03](03_paths.ipynb).* *Time:* 20 minutes to read, about 30 seconds to run; 20 more for 3 exercises and 5 cards.
 #
 # **You will be able to** convert any of the four into any other, say where that fails, choose what a network should predict and how its loss is weighted, and write the SDE of rectified flow.
 #
@@ -89,6 +89,10 @@ predict(
 # $$ \nabla\log p_t(x) = -\frac{\mathbb E[x_0 \mid x_t = x]}{\sigma_t}. $$
 #
 # Why? Given $x_1$, the point $x_t$ is Gaussian around $\alpha x_1$ with variance $\sigma^2$, and its score is $-(x - \alpha x_1)/\sigma^2 = -x_0/\sigma$. The score of the whole is the mean of the scores of its parts, weighted by how likely each part is here. That needs noise that is Gaussian *and* independent of the data.
+#
+# Put $x_0 = -\sigma s$ into the two equations, with $s$ for the score, and you have the velocity from the score:
+#
+# $$ v = \frac{\alpha'}{\alpha}\,x + \Bigl(\frac{\alpha'}{\alpha}\,\sigma^2 - \sigma\sigma'\Bigr)\,s, \qquad\text{on rectified flow}\quad v = \frac{x + (1-t)\,s}{t}. $$
 
 # %%
 rf, cosine, linear, ve = rectified_flow_path(), vp_cosine_path(), vp_linear_path(), ve_path()
@@ -195,10 +199,10 @@ of_v_diff = (v_diff(wrong) - v_diff(x1)).square().sum(1) / (wrong - x1).square()
 verify("VP-cosine: loss on v_diff / loss on x₁, divided by SNR + 1", of_v_diff / (snr + 1), 1.0, limit=1e-6, wrong={"divided by SNR": of_v_diff / snr})  # fmt: skip
 
 # %% [markdown]
-# Do these weights matter? With infinite training, no. With 500 steps each of three equal networks learns best where its loss looks:
+# Do these weights matter? With infinite training, no. With 500 steps they do. Here are three equal networks; each learned best where its loss looks:
 
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def fit(nets):
     for kind, net in nets.items():
         torch.manual_seed(1)

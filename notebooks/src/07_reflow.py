@@ -44,7 +44,7 @@ lab = FlowLab(eight_gaussians(), SORTED, layers=["density", "jump"], controls=["
 lab
 
 # %% [markdown]
-# *Nothing has to run first. You need lessons [03](03_paths.ipynb) to [05](05_ode_solvers.ipynb).* *Time:* 20 minutes to read, about 20 seconds to run; 15 more for 2 exercises and 5 cards.
+# *Nothing has to run first. You need lessons [03](03_paths.ipynb) to [05](05_ode_solvers.ipynb).* *Time:* 15 minutes to read, about 85 seconds to run; 15 more for 2 exercises and 5 cards.
 #
 # **You will be able to** write reflow in five lines, say what is proved about it, see what a distance does not see, train a one-step model that hardly strays, and tell reflow from its relatives.
 #
@@ -77,6 +77,7 @@ pairs = reflow_pairs(first_flow, noise, steps=40)
 
 # %% [markdown]
 # How much do the lines through one place disagree? That is the variance of the target given $x_t$, lesson 02's loss that no training removes. Liu et al. (2022, Theorem 3.6) call a flow *straight* exactly if it is zero, and then one Euler step is exact. It is the loss of the best network, so the loss of any network is an upper bound.
+
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 def half_at_zero(n, device=None):

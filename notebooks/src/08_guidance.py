@@ -45,7 +45,7 @@ lab = FlowLab(three, PUSHED, layers=["density", "guidance"], controls=["t", "gui
 lab
 
 # %% [markdown]
-# *Nothing has to run first. You need lessons [02](02_cfm_theorem.ipynb), [04](04_training.ipynb) and [05](05_ode_solvers.ipynb).* *Time:* 25 minutes to read, about 20 seconds to run; 15 more for 2 exercises and 5 cards.
+# *Nothing has to run first. You need lessons [02](02_cfm_theorem.ipynb), [04](04_training.ipynb) and [05](05_ode_solvers.ipynb).* *Time:* 15 minutes to read, about 120 seconds to run; 15 more for 2 exercises and 5 cards.
 #
 # **You will be able to** write guidance in one line and train the network that it needs, say what it samples and what it does not, choose a scale on real images, and name what people do against its faults.
 #

@@ -660,7 +660,7 @@ show(
 #
 # ## Large pictures need more noise
 #
-# Lesson 08 found SD3's shift of the times harmful on 8 × 8 pixels. Why does SD3 have it? Enlarge a digit, so that each pixel becomes 4 × 4 equal pixels. At the same $t$ each pixel is as noisy as before, but the mean over 16 pixels is 4 times less noisy: the picture is easier to guess. To make the task as hard as before, the noise must grow by 4 relative to the data. In SD3's time $s = 1-t$, where $x = (1-s)\,x_1 + s\,x_0$,
+# On rectified flow uniform times served best (lesson 05). Why does SD3 shift them towards the noise? Enlarge a digit, so that each pixel becomes 4 × 4 equal pixels. At the same $t$ each pixel is as noisy as before, but the mean over 16 pixels is 4 times less noisy: the picture is easier to guess. To make the task as hard as before, the noise must grow by 4 relative to the data. In SD3's time $s = 1-t$, where $x = (1-s)\,x_1 + s\,x_0$,
 #
 # $$\frac{s'}{1-s'} = k\,\frac{s}{1-s} \quad\Longleftrightarrow\quad s' = \frac{k\,s}{1 + (k-1)\,s}, \qquad k = \sqrt{\frac{\text{number of pixels}}{\text{number before}}}.$$
 #
@@ -727,14 +727,14 @@ print(f"sampling floor {floor}")
 # | part | SD3 | FLUX.1 | where |
 # |---|---|---|---|
 # | path | $(1-s)\,x + s\,\epsilon$, velocity $\epsilon - x$ | the same | lessons [00](00_quick_reference.ipynb#The-convention), [03](03_paths.ipynb) |
-# | loss | CFM, logit-normal times, at 1024 × 1024 shifted by 3 | not published | [04](04_training.ipynb), [08](08_guidance.ipynb#Which-times:-logit-normal-and-the-shift), above |
+# | loss | CFM, logit-normal times, at 1024 × 1024 shifted by 3 | not published | [04](04_training.ipynb#How-to-draw-t), above |
 # | space | 16 latent channels, 8 × 8 pixels each | the same size, its own autoencoder | [above](#A-smaller-space) |
 # | network | MM-DiT, 2 × 2 patches | 19 double and 38 single blocks | [above](#How-the-condition-gets-in) |
 # | text | two CLIPs and T5 | one CLIP and T5 | [above](#How-the-condition-gets-in) |
 # | guidance | CFG, two calls a step | dev: the scale is an input, one call; schnell: none | [08](08_guidance.ipynb) |
 # | shift of the times in sampling | 3 at 1024 × 1024 | dev: a shift that grows with the size; schnell: none | [above](#Large-pictures-need-more-noise) |
 # | solver | Euler, about 28 to 50 steps | Euler; dev about 50, schnell 1 to 4 | [05](05_ode_solvers.ipynb) |
-# | few steps | SD3-Turbo: adversarial distillation (LADD) | schnell: the same | [07](07_reflow.ipynb#Who-uses-it) |
+# | few steps | SD3-Turbo: adversarial distillation (LADD) | schnell: the same | [07](07_reflow.ipynb#What-it-is-not) |
 #
 # ## Traps
 #
