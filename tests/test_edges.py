@@ -388,8 +388,11 @@ def test_every_public_name_is_on_the_walk():
         unknown = required - ARGUMENTS.keys() - OWN.get(name, {}).keys()
         assert not unknown, f"say in ARGUMENTS or OWN what {name} is called with: {sorted(unknown)}"
     rooms = {o.__module__ for o in PUBLIC.values()}
-    named = "batches conventions conversions couplings data diffusion digits engine.dit gaussians grids guidance learner metrics"
-    assert rooms == {f"fmlib.{room}" for room in [*named.split(), "nets", "paths", "samplers", "training", "weights"]}
+    named = (
+        "batches conventions conversions couplings data diffusion digits engine.dit gaussians grids guidance learner "
+        "metrics nets paths samplers training weights"
+    )
+    assert rooms == {f"fmlib.{room}" for room in named.split()}
     assert {name for name, _ in REFUSED} <= PUBLIC.keys() and {column for _, column in REFUSED} <= COLUMNS.keys()
     total = sum(len(paths_of(name, column)) for name, column in COMBINATIONS)
     print(f"{len(PUBLIC)} public names x {len(COLUMNS)} situations, with the paths {total} combinations")

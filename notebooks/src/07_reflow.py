@@ -22,19 +22,19 @@ SORTED = (
 TOUR = [
     {
         "caption": "From the dot the flow bends to the black end. One Euler step goes straight, and lands on the red one. "
-        "The arrow is what we would like to know at the start. Drag the dot: where would one step do?",
+        "The arrow to the black end is the step that we want. Drag the dot: where do red and black fall together?",
         "layers": ["density", "jump"], "t": 0.0, "until": 1.0, "probe": [-0.8, 1.4],
     },
     {
-        "caption": "These are the pairs that a flow is trained on: any noise point with any data point. Lines cross everywhere, and where they cross the flow can only take the mean. So it bends.",
+        "caption": "These are the pairs that a flow is trained on: any noise point with any data point. Many meet: at the same place at the same time. There the flow can only take their mean, so it bends.",
         "layers": ["pairs"], "t": 1.0,
     },
     {
-        "caption": "Now join each noise point to the end to which the flow itself carries it. Nearly no crossings are left. Train a second flow on these pairs, and it has little reason to bend.",
+        "caption": "Now join each noise point to the end to which the flow itself carries it. Neighbours now go to the same place, side by side, and hardly any two lines meet. Train a second flow on these pairs, and it has little reason to bend.",
         "layers": ["coupled"], "t": 1.0,
     },
     {
-        "caption": "The trajectories that made these pairs. They bend, and never cross. Drag a clump, go back one stop, and see whether the lines stay sorted.",
+        "caption": "The trajectories that made these pairs. They bend, and no two ever meet. Drag a clump, go back one picture, and see whether the lines stay side by side.",
         "layers": ["trajectories"], "t": 1.0, "steps": 32, "solver": "rk4",
     },
 ]  # fmt: skip
@@ -66,8 +66,10 @@ predict(
 # 1. Take noise $x_0$. Follow the flow to its end $x_1$.
 # 2. Keep the **pair** $(x_0, x_1)$.
 # 3. Train a new flow on such pairs, along the same straight lines.
-# 4. The lines hardly cross, so the new flow is nearly straight.
+# 4. These lines hardly meet, so the new flow is nearly straight.
 # 5. Repeat if you like. After $k$ trainings it is called *$k$-rectified*.
+#
+# Why do they hardly meet? Two trajectories of one flow never do: from one place at one time there is one velocity. So neighbours in the noise stay neighbours, and end side by side. The straight lines between the same ends may still meet, at the same place *and the same time*, but they have much less reason to.
 
 # %%
 path, data = rectified_flow_path(), eight_gaussians()
@@ -76,7 +78,7 @@ noise = torch.randn(5000, 2)
 pairs = reflow_pairs(first_flow, noise, steps=40)
 
 # %% [markdown]
-# How much do the lines through one place disagree? That is the variance of the target given $x_t$, lesson 02's loss that no training removes. Liu et al. (2022, Theorem 3.6) call a flow *straight* exactly if it is zero, and then one Euler step is exact. It is the loss of the best network, so the loss of any network is an upper bound.
+# How much do the lines through one place still disagree? That is lesson 02's variance, the loss that no training removes. A flow is *straight* exactly if it is zero (Liu et al. 2022, Theorem 3.6), and then one Euler step is exact. The loss of any network is an upper bound.
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -132,10 +134,12 @@ verify("the loss that is left on the flow's pairs, divided by that on independen
 # %% [markdown]
 # ## What is proved
 #
-# Compare the velocity with the straight line from start to end: $S = \int_0^1 \mathbb E\,\|(x_1 - x_0) - v_t(x_t)\|^2 dt$ along a trajectory. Liu et al. prove two things:
+# Follow the flow from $x_0$ to its end $x_1$, and compare its velocity with the straight line all along: $S = \int_0^1 \mathbb E\,\|(x_1 - x_0) - v_t(x_t)\|^2 dt$. $S = 0$ says that everybody keeps one constant velocity. Liu et al. prove, for exact fields:
 #
 # - **Theorem 3.5:** for *every* convex cost $c$, $\mathbb E\,c(x_1 - x_0)$ does not grow from round to round.
-# - **Theorem 3.7:** over $K$ rounds the smallest $S$ is $O(1/K)$.
+# - **Theorem 3.7:** among the first $K$ rounds the straightest has $S$ at most a constant over $K$.
+#
+# Nothing says that one round is enough. Here it nearly is:
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 x0 = noise[:2000]
@@ -150,7 +154,7 @@ verify("S of round two, divided by S of round one", bend(nets["second"]) / bend(
 # %% [markdown]
 # ## Rounds, side by side
 #
-# Run the cell and move the steps. With one Euler step round one falls into a heap: from $t = 0$ everybody aims at the mean of the data (lesson 03). Rounds two and three hit the clumps.
+# Run the cell and move the steps. With one Euler step round one falls into a heap: from $t = 0$ everybody aims at the mean of the data (lesson 03). Rounds two and three, which were trained with care (the recipe comes below), hit the clumps.
 
 # %%
 start, steps = torch.randn(500, 2), [1, 2, 4, 8, 32]
@@ -170,7 +174,7 @@ FlowPlayer(
 # %% [markdown]
 # ## A distance near its floor is not the truth
 #
-# Most people's first round two is a small network with the squared loss. Judge it with a distance between crowds, the energy distance, and it looks perfect: one step reads what real data read.
+# Now take another round two: a **first attempt**, with a small network, few pairs and few steps. Judge one step of it with the energy distance, which compares how far two crowds are from each other with how far each is from itself. For equal distributions it is 0; two samples of real data read a little more or less, its floor. The first attempt reads almost nothing too.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 reference = data.sample(20_000)
@@ -179,29 +183,29 @@ strays = lambda x: 100 * off_support_share(x, reference, lambda x: data.log_prob
 gap = lambda x: energy_distance(x[:2500], held_out[:2500])
 one = {name: euler_sampler(v, fresh, steps=1) for name, v in {"naive": naive, "second": nets["second"], "third": nets["third"], "student": nets["student"]}.items()}  # fmt: skip
 predict(
-    "One step of this round two, and its energy distance reads like real data. What share of its points lies in the gaps, where real data have 1 % of theirs?",
+    "One step of the first attempt. Call a point a stray if the data are thinner there than at 99 % of real points. Of real data 1 % are strays. How many of the first attempt?",
     strays(one["naive"]),
     low=0,
     high=100,
     step=1,
     unit=" %",
-    because="More than one point in five is nowhere near data. The distance compares crowds, and a thin spread of wrong points hardly moves it.",
+    because="More than one point in five lies in the gaps between the clumps. The distance compares crowds, and a thin spread of wrong points hardly moves it.",
 )
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-verify("one step of the first attempt: energy distance to data", gap(one["naive"]), at_most=0.02, wrong={"one step of round one": gap(euler_sampler(first_flow, fresh, steps=1))})  # fmt: skip
-verify("its points in the gaps, percent", strays(one["naive"]), at_least=12.0, wrong={"real data": strays(held_out)})
+verify(f"one step of the first attempt: energy distance to data (other real data: {gap(data.sample(5000).float()):.4f})", gap(one["naive"]), at_most=0.02, wrong={"one step of round one": gap(euler_sampler(first_flow, fresh, steps=1))})  # fmt: skip
+verify("its strays, percent", strays(one["naive"]), at_least=12.0, wrong={"real data": strays(held_out)})
 
 # %% [markdown]
 # ## A recipe that is good by both
 #
-# Why the gaps? Near a border between two clumps the ends jump from one to the other. A smooth network cannot jump; it draws a ramp, and the ramp crosses the gap. So make the ramp steep:
+# Why the strays? The noise is divided like a cake: each piece goes to its own clump, and at the border between two pieces the end jumps. A smooth network cannot jump. It draws a ramp, and who starts on the ramp ends in the gap. So make the ramp steep:
 #
 # - **Look where it matters.** One step uses the network at $t = 0$ only. So let half of the training times be exactly 0.
 # - **Give it edges.** `FourierMLP` (lesson 04) sees waves of $x$, and can turn within a short distance.
 # - **Take your time**: 40,000 pairs and 6,000 steps of 512, instead of 20,000 and 900 of 256.
 #
-# The loss stays the square. You will often read that squaring is to blame, because the mean of two ends lies in the gap. But here each start has *one* end; there is nothing to average, only a border to draw.
+# The loss stays the square. You will often read that squaring is to blame, because the mean of two ends lies in the gap. But each start has *one* end here; there is nothing to average, only a border to draw. (Lee et al. 2024 use the first point too, and other losses.)
 
 
 # %%
@@ -226,26 +230,26 @@ student_gap, student_strays = gap(one["student"]), strays(one["student"])
 left.plot(0, student_strays, "*", color=COLORS["other"], markersize=10), right.plot(0, student_gap, "*", color=COLORS["other"], markersize=10, label="student")  # fmt: skip
 left.axhline(strays(held_out), color=COLORS["exact"], linewidth=1), left.text(3, strays(held_out) + 0.4, "real data", ha="right", fontsize=9)  # fmt: skip
 right.axhline(0, color=COLORS["exact"], linewidth=1), right.legend(fontsize=8)
-for ax, title in ((left, "points in the gaps, %"), (right, "energy distance to data")):
+for ax, title in ((left, "strays, %"), (right, "energy distance to data")):
     ax.set(title=title, xlabel="Euler steps", xticks=range(4), xticklabels=counts)
 left.set_ylim(0, None)
-show(fig, "Left, the share of points in the gaps over the number of Euler steps: more than a fifth for the first attempt with one step, a few percent for rounds two and three and for the student. Right, energy distances, all close to zero.")  # fmt: skip
-verify("round two, one step: points in the gaps, percent", strays(one["second"]), at_most=4.0, wrong={"the first attempt": strays(one["naive"])})  # fmt: skip
-verify("round two, 32 steps: points in the gaps, percent (a perfect flow: 1)", table["round 2"][-1], at_most=2.2, wrong={"the first attempt": table["first attempt"][-1]})  # fmt: skip
+show(fig, "Left, the share of strays over the number of Euler steps: more than a fifth for the first attempt with one step, a few percent for rounds two and three and for the student. Right, energy distances, all close to zero.")  # fmt: skip
+verify("round two, one step: strays, percent", strays(one["second"]), at_most=4.0, wrong={"the first attempt": strays(one["naive"])})  # fmt: skip
+verify("round two, 32 steps: strays, percent (a perfect flow: 1)", table["round 2"][-1], at_most=2.2, wrong={"the first attempt": table["first attempt"][-1]})  # fmt: skip
 
 # %% [markdown]
-# Left you see what the right picture hides. With this recipe one step strays by two or three percent, where real data read 1, and 32 steps of the *same* network no more than real data. The price is training: nearly seven times the steps, of batches twice as large. Round three repeats round two and adds its errors.
+# Left you see what the right picture hides. One step of round two strays by two or three percent, and 32 steps of the *same* network hardly more than real data. The price is training: nearly seven times the steps, of batches twice as large. The star is explained below.
 #
 # ## What it costs: the ends drift
 #
-# Theorem 3.5 speaks of exact fields. A trained round reaches *almost* the ends of its teacher, and the next round learns from these.
+# A trained round reaches *almost* the ends of the flow before it, its **teacher**. The next round learns from these.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 predict(
     "Follow each flow with many steps and measure how far its ends are from the exact flow's. Which round is nearer?",
     "round 2",
     choices=["round 2", "round 3", "no difference"],
-    because="Round 3 learned from round 2: it inherits that error and adds its own. Reflow buys steps with accuracy; stop early.",
+    because="Round 3 learned from round 2: it inherits that error and adds its own. Reflow saves steps and pays with accuracy: stop early.",
 )
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -257,16 +261,16 @@ verify("mean distance to the exact ends, round three minus round two, in standar
 # %% [markdown]
 # ## One step only: distillation
 #
-# If one step is all you want, train that step alone: all times 0. The flow that made the pairs is the **teacher**, the jump $x_0 \mapsto x_0 + v_\theta(x_0)$ the **student**. It is the star in the picture. What you give up: the student has no second step.
+# **Distillation** means: a *student* learns to do in one step, or few, what its teacher does in many. Here it learns the jump $x_0 \mapsto x_0 + v_\theta(x_0)$ alone: all training times are 0. It is the star in the picture, trained for 4,000 steps. What you give up: at $t = \frac12$ it was never trained, so a second step is nonsense.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 two = strays(euler_sampler(nets["student"], fresh, steps=2))
-verify("the student, one step: points in the gaps, percent", student_strays, at_most=4.0, wrong={"two steps of it": two})  # fmt: skip
+verify("the student, one step: strays, percent", student_strays, at_most=4.0, wrong={"two steps of it": two})  # fmt: skip
 
 # %% [markdown]
 # ## Straight is not optimal
 #
-# Optimal transport, the cheapest pairing, is straight. The reverse is false (Liu et al., Theorem 3.8). Turn every noise point by 60°, $x_1 = R\,x_0$. The lines do not cross, so the flow is straight and reflow keeps it. Both ends are $\mathcal N(0, I)$; the cheapest is not to move at all.
+# Optimal transport, the cheapest pairing, is straight. The reverse is false (Liu et al., Theorem 3.8). Turn every noise point by 60°, $x_1 = R\,x_0$. On paper the lines cross, but no two are at one place at the same time. So the flow is straight, and reflow keeps it. Both ends are $\mathcal N(0, I)$; the cheapest is not to move at all. (For the eight clumps the flow's pairs happen to be the cheapest. That is luck, not a rule.)
 
 # %%
 turn, eye = torch.tensor([[0.5, -(3**0.5) / 2], [3**0.5 / 2, 0.5]]).double(), torch.eye(2).double()
@@ -300,20 +304,20 @@ verify("cost of the pairs of a batch of 8, above that of the flow's pairs, relat
 #
 # | name | idea in one line | what it fixes | what it costs |
 # |---|---|---|---|
-# | progressive distillation (Salimans & Ho 2022, 2202.00512) | a student makes one step of its teacher's two; repeat | halves the steps each time | a training for every halving |
+# | progressive distillation (Salimans & Ho 2022, 2202.00512) | a student learns to do in one step what its teacher does in two; repeat | halves the steps each time | a training for every halving |
 # | InstaFlow (Liu et al. 2023, 2309.06380) | reflow, *then* distil, at the size of Stable Diffusion | text to image in one step | two trainings, pairs of the teacher |
 # | consistency models (Song et al. 2023, 2303.01469) | all points of one trajectory get the same answer: its end | no pairs have to be made in advance | delicate to train without a teacher |
 # | shortcut models (Frans et al. 2024, 2410.12557) | tell the network the step size; two steps must equal one double step | one network for 1, 2, 4 … steps | extra targets in training |
 # | MeanFlow (Geng et al. 2025, 2505.13447) | learn the average velocity over $[s, t]$ by an identity | one step from scratch | a derivative (JVP) in the loss |
-# | DMD2 (Yin et al. 2024, 2405.14867) | match the *distribution* of the ends by two scores | no pairs at all | a second network, less diversity |
-# | ADD / LADD (Sauer et al. 2023, 2311.17042; 2024, 2403.12015) | an adversary judges the one-step picture | sharp pictures in 1 to 4 steps | training of a GAN's kind |
+# | DMD2 (Yin et al. 2024, 2405.14867) | match the *distribution* of the ends: go along the difference of two scores, of the data and of the student | no pairs needed | a second network, less diversity |
+# | ADD / LADD, adversarial diffusion distillation, in pixels / in the latent space (Sauer et al. 2023, 2311.17042; 2024, 2403.12015) | a second network learns to tell the student's pictures from real ones, the student to fool it | sharp pictures in 1 to 4 steps | two networks that play against each other are delicate |
 #
-# SD3-Turbo and FLUX-schnell are made by the last row, not by reflow. Lesson 09 computes the idea that these share: the map from any time to any other.
+# SD3-Turbo and FLUX-schnell are made by the last row, not by reflow. Behind consistency, shortcut and MeanFlow stands one idea, the map from any time to any other.
 #
 # ## Traps
 #
 # - **"One step of a straight path is exact."** Of a straight *flow*. Round one has straight pairs and a bent flow.
-# - **A distance alone.** Count the stray points as well.
+# - **A distance alone.** Count the strays as well.
 # - **Scores after reflow.** The pairs are no longer independent (lesson 06).
 # - **One more round.** Each adds its error.
 #
@@ -350,7 +354,7 @@ check("reflow", my_reflow)
 #
 # </details>
 #
-# **2. W2 on a line (on-site, 5 minutes).** Two sets of equally many numbers, `a` and `b` [N]. Return their Wasserstein-2 *distance*: the root of the smallest mean squared distance over all pairings.
+# **2. W2 on a line (on-site, 5 minutes).** Two sets of equally many numbers, `a` and `b` [N]. Return their Wasserstein-2 *distance*, the cost of optimal transport in the unit of length: the root of the smallest mean squared distance over all pairings.
 
 
 # %%
@@ -388,7 +392,7 @@ interview_cards("reflow-what", "reflow-theorem", "one-step-collapse", "straight-
 #
 # 1. write reflow, and say why its pairs are sorted;
 # 2. state what is proved: convex costs do not grow, $S$ is $O(1/K)$; and the counter-example for optimality;
-# 3. report a one-step model with its stray points, and say what removes them;
+# 3. report a one-step model with its strays, and say what makes them fewer;
 # 4. tell reflow, distillation, minibatch OT and their relatives apart in a line each.
 #
 # Next: [08 · Guidance](08_guidance.ipynb). How do you ask for something?

@@ -20,7 +20,7 @@ PUSHED = (
     "one beyond it. Particles of class 1 draw back from the other classes as the scale grows."
 )
 WIDTHS = "One narrow class inside a wide crowd, over time: guided particles, and in orange the density that is often said to be sampled."
-middle = {"condition": [0], "t": 0.5, "probe": [0.1, 0.2]}
+middle = {"condition": [0], "t": 0.7, "probe": [0.8, 0.4]}
 TOUR = [
     {
         "caption": "At the dot: the grey arrow is where the flow of all goes, the orange one where class 1 goes. Guidance walks on along the line from the first to the second. Drag the scale: 1 is the class itself, 0 forgets it.",
@@ -31,12 +31,12 @@ TOUR = [
         "layers": ["particles"], "guidance_scale": 3.0, "ghost": {"guidance_scale": 1.0}, **middle, "t": 1.0,
     },
     {
-        "caption": "Many books say that guidance samples the density p(x | c)^s · p(x)^(1 − s). Here it is, in orange. Drag the scale to 6. Do the particles fill it? Both widths stand below.",
+        "caption": "Many books say that guidance samples the density p(x | c)^s · p(x)^(1 − s). Here it is, in orange. Drag the scale to 6. Do the particles fill it? How far each spreads stands below.",
         "layers": ["tilted", "particles"], "guidance_scale": 3.0, "ghost": None, **middle, "t": 1.0,
     },
 ]  # fmt: skip
 NARROW = [
-    {"caption": "A crowd of width 1 and a class of width 0.5, both around 0. The solver's trajectories are guided. Drag the scale: which of the two widths below shrinks faster?", "guidance_scale": 3.0},
+    {"caption": "A crowd of width 1 and a class of width 0.5, both around 0. The green trajectories are guided, the orange density is the tilted one. Drag the scale: which of the two widths below shrinks faster?", "guidance_scale": 3.0},
 ]  # fmt: skip
 
 # %%
@@ -62,13 +62,13 @@ predict(
 # %% [markdown]
 # ## One line
 #
-# Imagine asking two friends for the way. One knows where people go in general. The other knows where *sevens* go. Where the two agree you learn nothing. Where they differ, the difference is what makes a seven a seven. So walk a little further in the direction of the difference:
+# Imagine asking two friends for directions. One knows where people go in general, $v_\varnothing$. The other knows where *sevens* go, $v_c$. Where the two agree you learn nothing. Where they differ, the difference is what makes a seven a seven. So walk a little further in the direction of the difference:
 #
 # $$ v = v_\varnothing + s\,(v_c - v_\varnothing). $$
 #
 # This is **classifier-free guidance**, CFG (Ho & Salimans 2022). $s = 0$ forgets the class, $s = 1$ is the class, $s > 1$ exaggerates. (The paper counts only what is added: its $w$ is $s - 1$. Say which one you mean.)
 #
-# Both fields come from *one* network. In training, the label of one sample in ten is replaced by "no class". That is all.
+# Both fields come from *one* network. In training, the label of one sample in ten, or in five as below, is replaced by "no class". That is **label dropout**, and that is all.
 
 # %%
 path, NONE = rectified_flow_path(), 3
@@ -97,11 +97,11 @@ verify("this function is the library's `guided`", guided(exact, 0, 3.0, null_lab
 # %% [markdown]
 # ## What does it sample?
 #
-# "The density $p(x \mid c)^s\,p(x)^{1-s}$." You will read this often. In the first lab the particles did not fill it. Let us see why, where everything can be done by hand: all data $\mathcal N(0, S^2)$, the class $\mathcal N(0, q^2)$, with $S = 1$ and $q = 0.5$.
+# "The density $p(x \mid c)^s\,p(x)^{1-s}$." You will read this often; it is called the **tilted density**. In the first lab the particles did not fill it. Let us see why, where everything can be done by hand: all data $\mathcal N(0, S^2)$, the class $\mathcal N(0, q^2)$, with $S = 1$ and $q = 0.5$.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 predict(
-    "S = 1, q = 0.5, scale 3. What is the width of the guided samples?",
+    "S = 1, q = 0.5, scale 3. Guess the width (the standard deviation) of the guided samples.",
     0.125,
     low=0,
     high=0.6,
@@ -123,11 +123,11 @@ FlowLab(
 )
 
 # %% [markdown]
-# One Gaussian of width $\operatorname{std}_t$ moves with $v = x\,\frac{d}{dt}\log\operatorname{std}_t$. Guidance mixes the two velocities, so it mixes the *logarithms of the widths*:
+# A centred Gaussian only stretches: a particle stays at the same multiple of its width $\operatorname{std}_t$. So $v = x\,\frac{d}{dt}\log\operatorname{std}_t$. Guidance mixes the two velocities, and with them the *logarithms of the widths*. Both begin at width 1, the noise, and end at $S$ and $q$:
 #
 # $$ \text{width} = S^{\,1-s}\,q^{\,s}, \qquad\text{the tilted density has}\quad \Bigl(\frac s{q^2} + \frac{1-s}{S^2}\Bigr)^{-1/2}. $$
 #
-# These agree at $s = 0$ and $1$ only. At each moment guidance follows the tilted *score*. But the tilted densities of different times are not joined by that flow (Bradley & Nakkiran 2024).
+# Why are they not the same? At time $t$ the guided score is that of $p_t(x \mid c)^s\,p_t(x)^{1-s}$: first add noise, then tilt. To sample the tilted density you would have to tilt first and then add noise. These are two different densities (Bradley & Nakkiran 2024).
 
 # %%
 S, q, s = 1.0, 0.5, 3.0
@@ -147,11 +147,15 @@ shifted = lambda s: rk4_sampler(lambda t, x: fields[0](t, x) + s * (fields[1](t,
 verify("equal widths 0.6, class at 0.5, scale 3: mean of the samples; the tilted density has its mean at 1.5", shifted(3.0), 1.5, limit=0.05, wrong={"scale 1": shifted(1.0)})  # fmt: skip
 
 # %% [markdown]
-# With *equal* widths guidance is exactly what the books say: it moves, and keeps the shape. In general it makes samples **narrower and further out than the density that everybody writes down.**
+# For two Gaussians of *equal* width guidance is exactly what the books say: it moves, and keeps the shape. In general it is another density; here, and in the first lab, **narrower than the one that everybody writes down.**
 #
 # ## Real digits
 #
-# scikit-learn's digits, lesson 04, now with their classes. A **judge** tells which digit it sees: a small classifier, trained on real digits alone. From its features comes a distance between crowds, as FID does it: the Fréchet distance, divided by what *real* training digits read against held-out ones.
+# scikit-learn's digits, lesson 04, now with their classes. A **judge** tells which digit it sees: a small classifier, trained on real digits alone. We read three things:
+#
+# - **agreement**: how often it sees the digit that we asked for;
+# - **feature distance**: its last hidden layer turns a digit into 64 numbers, the *features*. Compare their mean and covariance, generated against held-out (the Fréchet distance; with a large network on photographs it is called FID), and divide by what real *training* digits read, the floor;
+# - **missed**: the distance from a held-out digit to the nearest generated one, divided by that to the nearest training digit. It grows when kinds of digits disappear.
 
 
 # %%
@@ -201,7 +205,7 @@ predict(
     low=0.5,
     high=4,
     step=0.05,
-    because=f"A little guidance clears up unclear digits: {feature[1.0].mean:.2f} times the floor at scale 1, {feature[best].mean:.2f} at its best. Then the digits become too alike, and at 3 it reads {feature[3.0].mean:.1f}.",
+    because=f"{feature[1.0].mean:.2f} times the floor at scale 1, {feature[best].mean:.2f} at its best, and {feature[3.0].mean:.1f} at scale 3.",
 )
 
 # %%
@@ -242,13 +246,11 @@ verify("feature distance at scale 1.2, divided by that at scale 1", feature[1.2]
 verify("1 − the judge's agreement at scale 1.5", 1 - read[1.5][:, 0].mean(), at_most=0.005, wrong={"at scale 1": 1 - read[1.0][:, 0].mean()})  # fmt: skip
 
 # %% [markdown]
-# Run the slider's cell and drag: first any digit, then the right one, then bold copies of one idea of it. The middle curve is the **U** that interviews ask for. The judge is satisfied from 1.5 on, and cannot warn you.
-#
-# `missed` is the mean distance from a held-out digit to the nearest generated one, over that to the nearest training digit: it grows when kinds of digits disappear.
+# Run the slider's cell and drag: first any digit, then the right one, then always the same bold version of it. The middle curve is the **U** that interviews ask for. Left of its bottom some digits are still unclear or wrong; a little guidance clears them up. Right of it all sevens look alike. The distance sees both. The judge's *answers* cannot warn you: from 1.5 on it is content, as a bold copy of a seven is a seven.
 #
 # ## The poor friend: autoguidance
 #
-# Part of why guidance helps has nothing to do with classes. $v_\varnothing$ is a *worse* model: it must explain everything at once. Going away from a worse model removes the mistakes that both make. So Karras et al. (2024) take as the other friend a worse copy of the *same* conditional model: **autoguidance**. Here is one, trained for 300 steps instead of 4,000.
+# Part of why guidance helps has nothing to do with classes. $v_\varnothing$ is a *worse* model: it must explain everything at once, and makes the same mistakes as $v_c$, only larger. So the difference between the two points away from the mistakes. If that is so, any worse model will do: Karras et al. (2024) take a worse copy of the *same* conditional model, $v = v_{\text{bad}} + s\,(v_{\text{good}} - v_{\text{bad}})$, both with the label. They call it **autoguidance**. Here is a bad one, trained for 300 steps instead of 4,000.
 
 # %%
 torch.manual_seed(3)
@@ -259,10 +261,10 @@ read_auto = {s: scores(auto(s), 3) for s in (1.25, 2.0)}
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 of = lambda r, k: r[:, k].mean()
-verify("autoguidance at 1.25: feature distance, divided by that without guidance", of(read_auto[1.25], 1) / feature[1.0].mean, at_most=0.9, wrong={"at 2": of(read_auto[2.0], 1) / feature[1.0].mean})  # fmt: skip
+verify(f"autoguidance at 1.25: feature distance, divided by that without guidance (CFG at 1.2: {feature[1.2].mean / feature[1.0].mean:.2f})", of(read_auto[1.25], 1) / feature[1.0].mean, at_most=0.9, wrong={"at 2": of(read_auto[2.0], 1) / feature[1.0].mean})  # fmt: skip
 
 # %% [markdown]
-# At least as good as CFG at its best, and nothing is pushed away from other classes. But the bad friend must be bad in the *same* manner: smaller, or trained less. And too much of it is too much again.
+# Here at least as good as CFG near its best, and nothing is pushed away from other classes. The paper asks for a bad model that fails in the *same* manner: smaller, or trained less. And too much of it is too much again.
 #
 # ## Tools against shouting
 #
@@ -294,26 +296,26 @@ verify("scale 3 with the next digit in the place of none", by("negative"), at_le
 verify("Gaussians, scale 3 for t above ½: the width is still a formula", interval_width, q * ((q / at_half(q)) / (S / at_half(S))) ** (s - 1), limit=0.005, wrong={"scale 3 throughout": guided_width})  # fmt: skip
 
 # %% [markdown]
-# Late guidance is gentle here, as the shape is settled early. A negative *class* is a blunt tool: away from every eight also means away from much of what makes a digit.
+# Half the time is also half the push, so late guidance is gentle; the paper guides in the middle, for large pictures. A negative *class* fails here: away from an eight also means away from the strokes that it shares with a seven.
 #
-# **Which of them samples something that one can write down?** For centred Gaussians all of them: an interval gives the formula of the last row, a negative class of width $r$ gives $q^s r^{1-s}$, and rescaling undoes the guidance altogether. For real data none does. They are chosen by looking.
+# **Which of them samples something that one can write down?** For centred Gaussians two do: a negative class of width $r$ gives $q^s r^{1-s}$, and an interval the formula that the last row checks, with the widths at its beginning as a third and a fourth number. For real data none does. They are chosen by measuring and looking.
 #
 # | name | idea in one line | source |
 # |---|---|---|
-# | interval | guide only in the middle of the journey | Kynkäänniemi et al. 2024, arXiv 2404.07724 |
+# | interval | guide only during a part of the journey, neither at the start nor at the end | Kynkäänniemi et al. 2024, arXiv 2404.07724 |
 # | CFG rescale | give the guided prediction the spread of the unguided one | Lin et al. 2023, arXiv 2305.08891, section 3.4 |
 # | negative prompt | another condition in the place of "none" | practice of Stable Diffusion's users |
 # | autoguidance | a worse model in the place of "none" | Karras et al. 2024, arXiv 2406.02507 |
 # | CFG++ | guide the data prediction, but add back *unguided* noise | Chung et al. 2024, arXiv 2406.08070 |
-# | APG | weaken the part of the push that is parallel to the prediction: it is what saturates | Sadat et al. 2024, arXiv 2410.02416 |
+# | APG | weaken the part of the push that is parallel to the prediction: it makes colours too strong | Sadat et al. 2024, arXiv 2410.02416 |
 #
 # ## Traps
 #
-# - **"CFG samples $p(x\mid c)^s\,p(x)^{1-s}$."** For $s = 1$, or equal widths.
+# - **"CFG samples $p(x\mid c)^s\,p(x)^{1-s}$."** True for $s = 0$ and 1, and for Gaussians of equal width.
 # - **$s$ or $w$?** $s = 1 + w$.
 # - **Forgetting to drop labels.** Then "no class" was never trained, and $v_\varnothing$ is arbitrary.
-# - **A scale because the classifier likes it.** It likes all of them.
-# - **Twice the price.** Two fields a step; `interval` saves a part, and a distilled model has the guidance baked in (lesson 09).
+# - **A scale because the classifier likes it.** From 1.5 on it likes every scale.
+# - **Twice the price.** Two fields a step; `interval` saves a part, and a distilled model has the guidance baked in.
 #
 # ## Your turn
 #

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LESSONS = ["00_quick_reference", "01_continuity_equation", "02_cfm_theorem", "03_paths", "04_training"]
+LESSONS = sorted(text.stem for text in (ROOT / "notebooks" / "src").glob("0*.py"))
 pictures = "lab => [...lab.querySelectorAll('canvas')].map(c => c.toDataURL()).join()"
 
 
@@ -119,6 +119,55 @@ def test_matched_paths_are_one_flow(page, pages):
     open_page(page, pages, "03_paths")
     apart = numbers(stop(page, 0))[0]
     assert apart > 0.02 and numbers(stop(page, 1))[0] == 0
+
+
+def test_a_step_of_a_higher_order_lands_nearer(page, pages):
+    """Lesson 05, the tour of its first lab: Euler, midpoint, Heun, RK4 from the same dot."""
+    open_page(page, pages, "05_ode_solvers")
+    errors = [numbers(readout_of_stop)[-1] for readout_of_stop in (stop(page, k) for k in range(4))]
+    assert errors[0] > 3 * max(errors[1:]) and errors[3] == min(errors)
+
+
+def test_midpoint_wins_with_eight_calls_and_rk4_with_thirty_two(page, pages):
+    open_page(page, pages, "05_ode_solvers")
+    lab = page.locator(".fm-lab").nth(1)
+    lab.scroll_into_view_if_needed()
+    settle(page)
+    same = re.compile(r"(euler|midpoint|heun|rk4) ([\d.]+)")
+    few = dict(same.findall(lab.locator(".fm-readout").inner_text()))
+    lab.get_by_role("button", name="next").click()
+    settle(page)
+    many = dict(same.findall(lab.locator(".fm-readout").inner_text()))
+    few, many = ({name: float(value.rstrip(".")) for name, value in found.items()} for found in (few, many))
+    assert few["midpoint"] < few["rk4"] and many["midpoint"] == min(many.values()) if "rk4" not in many else True
+
+
+def test_an_error_of_the_noise_grows_by_one_over_t(page, pages):
+    """Lesson 06: on rectified flow an error of 0.1 in the noise is 0.1 / t in the velocity."""
+    open_page(page, pages, "06_conversions")
+    stop(page, 1)
+    for t in ("0.2", "0.5"):
+        page.locator(".fm-lab").first.get_by_role("slider", name="t", exact=True).fill(t)
+        said = readout(page)
+        found = float(re.search(r"([\d.]+) in (?:u|v|the velocity)", said)[1])
+        assert found == pytest.approx(0.1 / float(t), abs=6e-3), said
+
+
+def test_one_euler_step_lands_on_the_mean_of_the_data(page, pages):
+    """Lesson 07: from t = 0 to 1; the mean of the eight clumps is 0. Wrong twin: where the flow leads."""
+    open_page(page, pages, "07_reflow")
+    flow, euler = numbers(readout(page))[2:4], numbers(readout(page))[4:6]
+    assert max(map(abs, euler)) < 0.011 and max(map(abs, flow)) > 1
+
+
+def test_guidance_and_the_tilted_density_have_other_widths(page, pages):
+    """Lesson 08: q = 0.5 in S = 1 at scale 3: 0.125 and 0.32."""
+    open_page(page, pages, "08_guidance")
+    lab = page.locator(".fm-lab").nth(1)
+    lab.scroll_into_view_if_needed()
+    settle(page)
+    made, tilted = numbers(re.search(r"end with width (.*)", lab.locator(".fm-readout").inner_text())[0])[:2]
+    assert made == pytest.approx(0.125, abs=0.01) and tilted == pytest.approx(0.316, abs=0.01)
 
 
 @pytest.mark.parametrize("name", LESSONS)
