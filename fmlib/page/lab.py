@@ -24,14 +24,15 @@ PATHS = {
     "vp_linear": paths.vp_linear_path, "ve": paths.ve_path,
 }  # fmt: skip
 SOLVERS = ("euler", "midpoint", "heun", "rk4", "ddim")
-AT_PROBE = ("probe", "quantities", "stages", "jump")
+PREDICTED = ("velocity", "epsilon", "x1", "score", "v_diff")
+AT_PROBE = ("probe", "quantities", "stages", "jump", "guidance")
 LAYERS = (
     "density", "tilted", "field", "classes", "pairs", "trajectories", "ticks", "particles", "box", *AT_PROBE,
 )  # fmt: skip
 IN_THE_PLANE = ("draw", "presets")
 CONTROLS = (
     "t", "points", "steps", "solver", "shift", "path", "noise", "correction", "condition", "guidance_scale", "added",
-    "strength", "until", "ghost", "mixture", "weights", "launch", "match", *IN_THE_PLANE,
+    "strength", "until", "predicted", "error", "ghost", "mixture", "weights", "launch", "match", *IN_THE_PLANE,
 )  # fmt: skip
 IN_A_ROW = {
     "layers": ("density", "field", "trajectories", "particles"),
@@ -47,6 +48,7 @@ RANGES = {
     "guidance_scale": (-10, 20),
     "strength": (-10, 10),
     "until": (0, 1),
+    "error": (0, 1),
 }
 COUNTS = {"steps": (1, 200), "points": (0, 1000)}
 
@@ -54,7 +56,7 @@ STILL_WIDTH = 519  # by which the page knows it: no other picture has just this 
 STILL_DPI = 90  # it is seen only where no lab lives, and travels with every notebook
 STATE = {
     "mixture", "points", "matched", "t", "path", "steps", "solver", "shift", "noise", "corrected", "condition",
-    "guidance_scale", "added", "strength", "probe", "until", "box", "launched", "layers", "ghost",
+    "guidance_scale", "added", "strength", "predicted", "error", "probe", "until", "box", "launched", "layers", "ghost",
 }  # fmt: skip
 
 
@@ -66,16 +68,19 @@ class FlowLab(anywidget.AnyWidget):
     layers:   what is drawn: "density" p_t, "field", "pairs" of noise and data with the curve between them,
               "trajectories" (the solver's in green, exact ones behind) with the solver's "ticks", "particles"; a "box"
               with what flows through its walls; with a class "classes", the fields with it and without, and "tilted",
-              the density p(x | c)^s p(x)^(1 - s). At the probe: "probe", the pairs that pass there with their
-              velocities; "quantities", x_1, x_0, u, score and diffusion's v; "stages", k1 to k4 of one step; "jump",
-              the flow map to the time `until`.
+              the density p(x | c)^s p(x)^(1 - s), whose width at t = 1 is said beside that of the particles. At the
+              probe: "probe", the pairs that pass there with their velocities; "quantities", x_1, x_0, u, score and
+              diffusion's v, each in a disc as large as its error if that of `predicted` is `error`; "stages", k1 to k4
+              of one step; "jump", the flow map to the time `until`; "guidance", the velocities without the class, with
+              it, and guided, on the line through the first two.
     controls: what can be changed: "t", "points" (the mixture itself or so many points drawn from it), "steps",
-              "solver", "shift" (of the time grid), "path", "noise" (of the SDE dx = (u + noise g^2 / 2 score) dt +
-              sqrt(noise) g dW, see `sde_sampler`), "correction" (a button that forgets its score), "condition" and
-              "guidance_scale", "added" and "strength" (u_t + strength times another field), "until", "ghost" (the
-              present setting stays behind as a shadow), "mixture" (drag, widen, add and remove components), "weights"
-              (a handle for each), "launch" (a click starts a trajectory); in the plane also "draw" (strokes become
-              small Gaussians) and "presets".
+              "solver" (what each makes of the same number of evaluations is then said with the layer "trajectories",
+              where it is quickly found), "shift" (of the time grid), "path", "noise" (of the SDE dx = (u + noise g^2 /
+              2 score) dt + sqrt(noise) g dW, see `sde_sampler`), "correction" (a button that forgets its score),
+              "condition" and "guidance_scale", "added" and "strength" (u_t + strength times another field), "until",
+              "predicted" and "error" (of the quantities), "ghost" (the present setting stays behind as a shadow),
+              "mixture" (drag, widen, add and remove components), "weights" (a handle for each), "launch" (a click
+              starts a trajectory); in the plane also "draw" (strokes become small Gaussians) and "presets".
     row:      two to four names of paths: several planes side by side, one for each path, with the same mixture, noise
               and t, which is the first one's clock. Positions are x_t / sqrt(alpha_t^2 + sigma_t^2), as VE lives at 50
               times the scale; the solver is a fixed fine one. The control "match" lets every path stand at the time
@@ -90,9 +95,9 @@ class FlowLab(anywidget.AnyWidget):
     points, 0 for the mixture itself, or the number of points, drawn once in the page, that are the data in its place
     (all classes together: `condition` rests); t, path (of a row its first one), matched (of a row), steps, solver,
     shift, noise, corrected, guidance_scale, condition (the components of the class, [] for none), added and strength,
-    probe ([x, y] or None), until, box ([left, right, bottom, top] or None), ghost (a dict of traits that another
-    setting has, or None), launched and layers. Raises TypeError, ValueError or traitlets.TraitError that name what
-    does not fit.
+    predicted ("velocity", "epsilon", "x1", "score" or "v_diff") and its error (0 to 1), probe ([x, y] or None), until,
+    box ([left, right, bottom, top] or None), ghost (a dict of traits that another setting has, or None), launched and
+    layers. Raises TypeError, ValueError or traitlets.TraitError that name what does not fit.
     """
 
     _esm = script("lab")
@@ -116,6 +121,8 @@ class FlowLab(anywidget.AnyWidget):
     added = traitlets.Enum(ADDED, "none").tag(sync=True)
     strength = traitlets.CFloat(0.0).tag(sync=True)
     until = traitlets.CFloat(1.0).tag(sync=True)
+    predicted = traitlets.Enum(PREDICTED, "velocity").tag(sync=True)
+    error = traitlets.CFloat(0.0).tag(sync=True)
     box = traitlets.List(traitlets.CFloat(), allow_none=True, default_value=None).tag(sync=True)
     ghost = traitlets.Dict(allow_none=True, default_value=None).tag(
         sync=True, to_json=lambda value, _: value and {k: _plain(v) for k, v in value.items()}

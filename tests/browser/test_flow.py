@@ -24,7 +24,7 @@ from flow_cases import (
 )
 
 import fmlib
-from fmlib import GaussianMixture
+from fmlib import GaussianMixture, conversions
 from fmlib.page.scripts import join
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -473,6 +473,53 @@ def test_two_time_maps_and_average_velocity(tab):
             )
             assert got["still"] == got["x"] and got["here"] == got["velocity"]
             assert got["euler"] != pytest.approx(got["want"], rel=1e-6)  # the wrong twin
+
+
+FACTORS = "({ errorsOf, makePath }, [name, t, predicted]) => errorsOf(makePath(name), t, predicted, 1)"
+OF_A_LAB = (  # no page needs it but a lab
+    join("lab").partition("const { render } = $lab;")[0]
+    + "export const { errorsOf } = $flow_errors, { makePath } = $flow_paths;"
+)
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("t", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_errors_convert_as_fmlibs_predictions_do(tab, name, t):
+    """By difference: what q and q + 1 become in the other. Wrong twin: alpha and sigma exchanged."""
+    path, x = PATHS[name](), torch.tensor([[0.3]], dtype=torch.float64)
+    t = min(t, 0.999) if name == "vp_linear" else t  # at 1 sigma' is infinite, and fmlib's is cut off
+    right, wrong = "[alpha, sigma] = [path.alpha(t), path.sigma(t)];\nconst slopes = {\nvelocity", "[sigma, alpha] ="
+    assert OF_A_LAB.count(right) == 1
+    twin = OF_A_LAB.replace(right, right.replace("[alpha, sigma] =", wrong))
+    names, caught = ["velocity", "epsilon", "x1", "score", "v_diff"], 0
+    for one in names:
+        got, off = (ask(tab, FACTORS, [name, t, one], text) for text in (OF_A_LAB, twin))
+        assert list(got) == names and got[one] == 1
+        for other in set(names) - {one}:
+            try:
+                want = abs(converted(path, t, x, 1.5, one, other) - converted(path, t, x, 0.5, one, other))
+            except ValueError:  # not determined: nothing to compare with
+                continue
+            assert got[other] == pytest.approx(want, rel=1e-6, abs=1e-6), (one, other)
+            caught += off[other] != pytest.approx(want, rel=1e-3, abs=1e-3)
+    assert caught > 3 or (t == 0.5 and name in ("rectified_flow", "vp_cosine"))  # there the two are equal
+
+
+def converted(path, t, x, value, one, other) -> float:
+    """fmlib's, over the velocity where there is no direct way."""
+    value = torch.full_like(x, value)
+    direct = getattr(conversions, f"{one}_to_{other}", None)
+    if direct:
+        return direct(path, t, x, value).item()
+    velocity = getattr(conversions, f"{one}_to_velocity")(path, t, x, value)
+    return getattr(conversions, f"velocity_to_{other}")(path, t, x, velocity).item()
+
+
+def test_errors_at_the_ends_have_their_limits(tab):
+    """On rectified flow: at t = 0 x_1 is not known from epsilon, at t = 1 the other way round."""
+    ends = (ask(tab, FACTORS, ["rectified_flow", t, one], OF_A_LAB) for t, one in ((0, "epsilon"), (1, "x1")))
+    without = [{name for name, factor in end.items() if factor == math.inf} for end in ends]
+    assert without == [{"velocity", "x1", "v_diff"}, {"velocity", "epsilon", "score", "v_diff"}]
 
 
 def test_guidance_goes_beyond_the_conditional_field(tab):

@@ -11,7 +11,7 @@ import torch
 from lab_page import ALONE, ON_A_LINE, TOUR, html, show, value
 
 from fmlib import GaussianMixture
-from fmlib.page.lab import ADDED, IN_A_ROW, LAYERS, PATHS, SOLVERS, STATE
+from fmlib.page.lab import ADDED, IN_A_ROW, LAYERS, PATHS, PREDICTED, SOLVERS, STATE
 
 SECONDS, SEED = 60, 17  # of random use
 LINE = GaussianMixture(torch.tensor([[-2.0], [0.5], [1.5]]).double(), torch.tensor([0.3, 0.4, 0.1]).double())
@@ -194,6 +194,7 @@ class Reader:
             "until": choice([0, 1, number(0, 1)]), "box": [side for x in point() for side in (x, x + number(0.01, 3))],
             "ghost": choice([None, {"path": "ve", "steps": 2}, {"mixture": mixture}]),
             "launched": [{"t": choice([0, 1, 0.3]), "x": point()}], "layers": self.random.sample(LAYERS, 6),
+            "predicted": choice(PREDICTED), "error": choice([0, 0.1, 1]),
             "points": choice([0, 0, 1, 30]), "corrected": choice([True, False]), "matched": choice([True, False]),
         }  # fmt: skip
         assert values.keys() == STATE
@@ -321,9 +322,10 @@ DAMAGED = {
         *({**PLANE, "weights": weights} for weights in ([0], [-1], [1, 2], [1e400], ["1"], 1)),
     ],
     **{name: [*NONE_OF_ANY, None, "0.5", True, 1e30] for name in
-       ("t", "steps", "shift", "noise", "guidance_scale", "strength", "until", "points")},
+       ("t", "steps", "shift", "noise", "guidance_scale", "strength", "until", "points", "error")},
     **{name: [*NONE_OF_ANY, None, "true", 0, 1] for name in ("corrected", "matched")},
-    **{name: [*NONE_OF_ANY, None, "constructor", "__proto__", ["euler"]] for name in ("path", "solver", "added")},
+    **{name: [*NONE_OF_ANY, None, "constructor", "__proto__", ["euler"]] for name in
+       ("path", "solver", "added", "predicted")},
     "probe": [*NONE_OF_ANY, [0], [0, 0, 0, 0], [0, None], [1e9, 0], ["0", "0"]],
     "box": [*NONE_OF_ANY, [0, 1], [1, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, "1"], [0, 1, 0, NAN]],
     "condition": [*NONE_OF_ANY, None, "0", [-1], [0.5], ["0"], [0] * 10_000],

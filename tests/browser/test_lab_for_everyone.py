@@ -69,11 +69,19 @@ def test_tab_leads_through_everything_in_the_order_of_the_page(page, dim):
         names.append(page.evaluate(NAME))
         assert len(names) < 60
     handles = [f"component {k}, {part}" for k in (1, 2, 3) for part in ("centre", "width", "weight")]
-    more = ["add", "class", *["data"] * (dim == 2), "add a component", *["draw"] * (dim == 2), "forget the correction"]
+    more = [
+        "add",
+        "predict",
+        "class",
+        *["data"] * (dim == 2),
+        "add a component",
+        *["draw"] * (dim == 2),
+        "forget the correction",
+    ]
     expected = [
         "next", *handles, "box", "box, upper corner", "probe", "▶ play", "t", "training points", "steps",
-        "guidance scale", "strength", "noise", "shift", "jump to", "solver", "path", *more, "clear trajectories",
-        "leave a ghost", "undo", "reset", "link", "",
+        "guidance scale", "strength", "noise", "shift", "jump to", "error", "solver", "path", *more,
+        "clear trajectories", "leave a ghost", "undo", "reset", "link", "",
     ]  # fmt: skip
     assert names == expected
     reachable = page.locator(TARGETS).count() - page.locator(".fm-lab :disabled").count()

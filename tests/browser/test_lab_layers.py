@@ -139,6 +139,75 @@ def test_every_solver_ends_in_the_points(tab, solver, name):
     assert near[0] > 0.95 and near[1] < 0.2 and error < 0.05
 
 
+@pytest.mark.parametrize(("solver", "steps"), [("rk4", 2), ("euler", 3)])
+def test_solvers_are_compared_at_the_same_number_of_calls(tab, solver, steps):
+    """Each as if it were the lab's own with so many steps as the calls allow. Wrong twin: the same number of steps."""
+    body = "(scene) => sameCalls(scene)"
+    got = dict(compared(tab, body, solver=solver, steps=steps))
+    per_step = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4, "ddim": 1}
+    calls = steps * per_step[solver]
+    assert list(got) == [name for name, cost in per_step.items() if cost <= calls]
+    own = {name: scene(tab, "(scene) => scene.endError()", solver=name, steps=calls // per_step[name]) for name in got}
+    assert got == pytest.approx(own, rel=1e-9)
+    twin = {name: scene(tab, "(scene) => scene.endError()", solver=name, steps=steps) for name in got}
+    assert got != pytest.approx(twin, rel=1e-2)
+
+
+def test_nothing_is_solved_again_when_only_time_moves(tab):
+    body = """(scene) => { const first = sameCalls(scene); scene.set({ ...scene.state, t: 0.1 });
+      const same = sameCalls(scene) === first; scene.set({ ...scene.state, steps: 9 });
+      return [same, sameCalls(scene) === first]; }"""
+    assert compared(tab, body) == [True, False]
+
+
+def test_a_crowd_is_followed_coarsely_only_while_a_hand_moves(tab):
+    crowd = GaussianMixture(torch.linspace(-2, 2, 60).double()[:, None].repeat(1, 2), torch.full((60,), 0.2).double())
+    body = """(scene) => { scene.hasty = true; const coarse = scene.exact().ts.length; scene.hasty = false;
+      const fine = scene.exact().ts.length; scene.hasty = true; return [coarse, fine, scene.exact().ts.length]; }"""
+    assert scene(tab, body, mixture=as_json(crowd)) == [9, 31, 31]
+    assert scene(tab, body) == [31, 31, 31] == scene(tab, body, mixture=as_json(crowd), points=60)
+
+
+def compared(tab, body: str, mixture=MIXTURE, limits=(-3, 3, -3, 3), **state):
+    """body(scene) in the page, with sameCalls and tiltedSpread in reach."""
+    whole = join("lab")
+    end = whole.index("const { render } = $lab;")
+    text = whole[:end] + "export const { Scene } = $lab_scene, { sameCalls, tiltedSpread } = $lab_compare;"
+    given = json.dumps({**STATE, "mixture": as_json(mixture), **state})
+    begin = f"""({{ Scene, sameCalls, tiltedSpread }}) => {{
+      const scene = new Scene({list(limits)}, {{ particles: 2000, trajectories: 20, pairs: 5 }});
+      scene.set({given}); return ({body})(scene); }}"""
+    return ask(tab, begin, None, text)
+
+
+@pytest.mark.parametrize("name", ["rectified_flow", "vp_linear"])
+@pytest.mark.parametrize("scale", [2, 3])
+def test_guidance_makes_another_width_than_the_tilted_density(tab, name, scale):
+    """Centred Gaussians in one dimension, all N(0, S^2), the class N(0, q^2): guidance makes S^(1-s) q^s, the tilted
+    density has (s / q^2 + (1 - s) / S^2)^(-1/2). Wrong twin: the two exchanged."""
+    big, small = 1.2, 0.5
+    both = GaussianMixture(double([[0.0], [0.0]]), double([big, small]), double([1.0, 1e-6]))
+    state = {"condition": [1], "guidance_scale": scale, "solver": "rk4", "steps": 200, "probe": None, "path": name}
+    body = "(scene) => [scene.spreads()[0] / spread(scene.noise(2000)), tiltedSpread(scene)]"
+    body = body.replace(
+        "spread(scene.noise(2000))", "Math.sqrt(scene.noise(2000).reduce((s, x) => s + x * x, 0) / 2000)"
+    )
+    made, tilted = compared(tab, body, mixture=both, limits=(-0.06, 1.06, -4, 4), **state)
+    want = big ** (1 - scale) * small**scale, (scale / small**2 + (1 - scale) / big**2) ** -0.5
+    assert (made, tilted) == pytest.approx(want, rel=0.01) and (tilted, made) != pytest.approx(want, rel=0.2)
+
+
+@pytest.mark.parametrize("std", [0.03, 0.3, 1.0])
+@pytest.mark.parametrize("parts", [[0], [0, 1]])
+def test_the_width_of_the_tilted_density_is_seen_on_the_grid(tab, std, parts):
+    """At scale 1 it is that of the class, however narrow or far apart. Wrong twin: at scale 0 it is that of all."""
+    mixture = GaussianMixture(double([[-2.0, 1], [2, 0.3], [0, 0]]), double([std, std, 1.5]), double([0.3, 0.01, 0.69]))
+    w, m = mixture.weights[parts] / mixture.weights[parts].sum(), mixture.means[parts]
+    want = (w @ ((m - w @ m).square().sum(1) + 2 * std**2)).sqrt().item()
+    got = lambda scale: compared(tab, "tiltedSpread", mixture=mixture, condition=parts, guidance_scale=scale)
+    assert got(1) == pytest.approx(want, rel=0.01) and got(0) != pytest.approx(want, rel=0.1)
+
+
 # --- what is said
 
 
@@ -204,12 +273,17 @@ def test_quantities_step_and_jump_are_fmlibs(page):
 
 
 def test_the_readout_of_a_solver_counts_its_calls(page):
+    """What is said of the others, with the control: the line of the solver that runs is its own error."""
+    show(page, layers=["trajectories"], controls=["steps"], steps=8)
+    assert "With these" not in words(page)
     show(page, layers=["trajectories"], controls=["steps", "solver"])
     errors = {}
     for solver, steps, calls in (("euler", 8, 8), ("midpoint", 4, 8), ("rk4", 2, 8), ("euler", 50, 50)):
         page.evaluate(f"model.tell('solver', '{solver}'); model.tell('steps', {steps})")
-        said = numbers(words(page))
-        assert said[0] == calls
+        own, others = words(page).split("\n")
+        said = numbers(own)
+        assert said[0] == calls and f"{solver} {said[-1]:.3f}" in others
+        assert re.fullmatch(rf"With these {calls} evaluations: euler .*, ddim .*\d\.", others)
         errors[solver, steps] = said[-1]
     assert errors["euler", 50] < errors["euler", 8] / 3 and errors["midpoint", 4] < errors["euler", 8]
 
@@ -227,8 +301,8 @@ def test_a_forgotten_correction_spreads_too_far(page):
     assert numbers(calls)[0] == 100 and exact == pytest.approx(data.sqrt().item(), abs=0.006)
     assert made == pytest.approx(exact, rel=0.05)
     button.click()
-    assert value(page, "corrected") is False and button.get_attribute("aria-pressed") == "true"
     off = words(page).split("\n")[1]
+    assert value(page, "corrected") is False and button.get_attribute("aria-pressed") == "true"
     assert "without its correction" in off and numbers(off.split(" by ", 1)[1])[0] > 1.15 * exact
     page.get_by_role("button", name="undo").click()
     assert value(page, "corrected") is True and words(page).split("\n")[1] == spread
@@ -256,6 +330,54 @@ def test_the_points_are_on_a_slider_and_said(page):
     assert "points must be a finite number from 0 to 1000, got 1001" in page.locator(".fm-refused").inner_text()
     page.evaluate("model.tell('points', 1.5)")
     assert "points must be a whole number" in page.locator(".fm-refused").inner_text() and page.errors == []
+
+
+def test_the_three_velocities_of_guidance_are_said(page):
+    """Wrong twin: another scale. Without a class there is one."""
+    x, t = double([[0.4, -0.3]]), 0.4
+    show(
+        page, layers=["guidance"], controls=["condition", "guidance_scale"], t=t, probe=[0.4, -0.3], guidance_scale=2.5
+    )
+    none = MIXTURE.velocity(PATH, t, x)[0]
+    assert torch.allclose(double(numbers(words(page))), none.double(), atol=0.006) and "with it" not in words(page)
+    page.get_by_label("class").select_option("2")
+    one = GaussianMixture(MIXTURE.means[1:2].double(), MIXTURE.stds[1:2].double()).velocity(PATH, t, x)[0]
+    got = [double(numbers(pair)) for pair in re.findall(r"\((.*?)\)", words(page))]
+    right = lambda s: [none.double(), one.double(), (none + s * (one - none)).double()]
+    same = lambda s: all(torch.allclose(a, b, atol=0.006) for a, b in zip(got, right(s), strict=True))
+    assert "at scale 2.50" in words(page) and same(2.5) and not same(2.4) and page.errors == []
+
+
+def test_widths_are_said_with_the_tilted_density(page):
+    show(page, layers=["tilted"], controls=["condition", "guidance_scale"], guidance_scale=3.0, steps=100)
+    assert words(page) == ""
+    page.get_by_label("class").select_option("1")
+    scale, made, tilted = numbers(words(page))
+    assert scale == 3 and 0 < made != tilted > 0 and "the tilted density has" in words(page)
+    page.evaluate("model.tell('guidance_scale', 0)")  # then both are the data
+    _, made, tilted = numbers(words(page))
+    w, m = MIXTURE.weights, MIXTURE.means
+    data = (w @ ((m - w @ m).square().sum(1) + 2 * MIXTURE.stds.square())).sqrt().item()
+    assert tilted == pytest.approx(data, abs=0.01) and made == pytest.approx(data, rel=0.1) and page.errors == []
+
+
+def test_the_error_of_one_prediction_is_said_as_that_of_the_others(page):
+    show(page, layers=["quantities"], controls=["t", "predicted", "error"], t=0.25, path="rectified_flow")
+    before = picture(page)
+    assert "An error" not in words(page)
+    page.get_by_role("slider", name="error").fill("0.1")
+    assert value(page, "error") == 0.1 and picture(page) != before
+    page.get_by_label("predict").select_option("epsilon")
+    said = "An error of 0.10 in ε is 0.40 in u, 0.30 in x₁, 0.13 in the score, 0.25 in v of diffusion."
+    twin = "An error of 0.10 in ε is 0.40 in u, 0.03 in x₁"  # alpha and sigma exchanged
+    assert value(page, "predicted") == "epsilon" and said in words(page) and twin not in words(page)
+    page.evaluate("model.tell('t', 0)")
+    assert "without limit in u, without limit in x₁, 0.10 in the score" in words(page)
+    page.evaluate("model.tell('error', 1.2)")
+    assert "error must be a finite number from 0 to 1, got 1.2" in page.locator(".fm-refused").inner_text()
+    page.evaluate("model.tell('error', 0.1); model.tell('predicted', 'noise')")
+    assert "predicted must be one of velocity, epsilon" in page.locator(".fm-refused").inner_text()
+    assert page.errors == []
 
 
 # --- what is drawn

@@ -98,6 +98,8 @@ def test_what_a_layer_needs_is_there():
     state = lab.get_state()
     assert state["box"] == [-0.8, 0.8, -0.8, 0.8] and state["probe"] == [0.5, 0.5]
     assert state["ghost"] == {"steps": 2, "mixture": as_json(eight_gaussians())}
+    assert FlowLab(three_gaussians(), ALT, layers=["guidance"]).probe == [0.5, 0.5]
+    assert (lab.predicted, lab.error) == ("velocity", 0.0)
     bare = FlowLab(three_gaussians(), ALT, layers=["density"])
     assert bare.box is None and bare.probe is None and bare.ghost is None
 
@@ -131,6 +133,8 @@ def test_the_limits_show_data_and_noise():
         ({"probe": [1.0, 2.0, 3.0]}, traitlets.TraitError, "probe must be one or two numbers or None"),
         ({"noise": -1.0}, ValueError, "noise must be a finite number of at least 0"),
         ({"until": 2}, ValueError, "until must be a finite number of at least 0 and at most 1, got 2"),
+        ({"error": 1.5}, ValueError, "error must be a finite number of at least 0 and at most 1, got 1.5"),
+        ({"predicted": "noise"}, traitlets.TraitError, "predicted.*velocity.*'noise'"),
         ({"shift": 0}, ValueError, "shift must be a finite number of at least 0.1"),
         ({"box": [1.0, 0.0, 0.0, 1.0]}, traitlets.TraitError, r"box must be \[low, high\] of each coordinate or None"),
         ({"box": [0.0, 1.0, 2.0]}, traitlets.TraitError, r"box must be \[low, high\]"),

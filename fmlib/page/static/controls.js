@@ -10,11 +10,11 @@ export function element(tag, attributes = {}, parent = null, text = "") {
   return node;
 }
 
-// The element that holds a widget. alt: what the widget shows, in words.
-export function stage(parent, alt) {
+// The element that holds a widget. alt: what the widget shows, in words. css: more than all widgets have.
+export function stage(parent, alt, css = "") {
   const root = element("div", { class: "fm-player", role: "group", "aria-label": alt }, parent);
   root.dataset.lmSuppressShortcuts = ""; // JupyterLab has shortcuts on the same keys
-  element("style", {}, root, CSS);
+  element("style", {}, root, CSS + css);
   return root;
 }
 

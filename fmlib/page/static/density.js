@@ -1,6 +1,7 @@
 // A density as grey shade, frame by frame.
 
-import { locate, uniform } from "./frames.js";
+import { locate } from "./frames.js";
+import { uniform } from "./player_frames.js";
 import { Shade } from "./shade.js";
 
 export class Density {

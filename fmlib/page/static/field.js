@@ -1,7 +1,8 @@
 // A vector field as arrows, one in each cell of a grid.
 
 import { arrowCells } from "./arrows.js";
-import { locate, uniform } from "./frames.js";
+import { locate } from "./frames.js";
+import { uniform } from "./player_frames.js";
 
 export class Field {
   // entry: shape [frames, rows, columns, 2], offset of its bytes in the buffer, and the integer of the longest arrow.

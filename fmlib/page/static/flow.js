@@ -24,8 +24,9 @@
 
 export { checkMixture } from "./flow_checks.js";
 export { fluxIntoBox, massInBox, massRate, normalCdf } from "./flow_box.js";
-export { flowMap, averageVelocity, guided, withAdded, ADDED_NAMES } from "./flow_maps.js";
-export { gridDensity, gridField, gridPoints, cellCentres } from "./flow_grids.js";
+export { flowMap, guided, withAdded, ADDED_NAMES } from "./flow_maps.js";
+export { averageVelocity, gridField } from "./flow_more.js";
+export { gridDensity, gridPoints, cellCentres } from "./flow_grids.js";
 export { logProb, score, velocity, posteriorMeanX1, posteriorMeanX0, velocityField } from "./flow_mixture.js";
 export { angleOf, makePath, normalised, timeAt, PATH_NAMES } from "./flow_paths.js";
 export { sample, samplePairs, samplePrior } from "./flow_samples.js";

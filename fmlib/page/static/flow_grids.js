@@ -1,6 +1,6 @@
 // Densities and fields on a grid, as a picture needs them: rows of ys, from the bottom, with all xs in each.
 
-import { termsAt, velocity } from "./flow_mixture.js";
+import { termsAt } from "./flow_mixture.js";
 
 // The centres of n equal cells between low and high.
 export function cellCentres(low, high, n) {
@@ -39,9 +39,4 @@ export function gridDensity(mixture, path, t, xs, ys, out) {
     }
   }
   return out;
-}
-
-// u_t at the points of gridPoints(xs, ys), which may be handed in as `points`.
-export function gridField(mixture, path, t, xs, ys, out, points = gridPoints(xs, ys)) {
-  return velocity(mixture, path, t, points, out);
 }

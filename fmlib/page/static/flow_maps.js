@@ -1,4 +1,4 @@
-// Fields out of fields, and the maps that a field makes: guidance, X_{s,t}, its average velocity.
+// Fields out of fields, and the maps that a field makes: guidance, X_{s,t}.
 
 import { checkChoice, checkNumber } from "./flow_checks.js";
 import { score } from "./flow_mixture.js";
@@ -28,14 +28,6 @@ export function flowMap(field, x, s, t, { solver = "rk4", steps = 50, path, out 
   checkNumber("s", s, 0, 1), checkNumber("t", t, 0, 1);
   if (s === t) out.set(x);
   else out.set(solve(field, x, { solver, steps, path, tStart: s, tEnd: t }).states[steps]);
-  return out;
-}
-
-// (X_{s,t}(x) - x) / (t - s); at t = s its limit, the velocity.
-export function averageVelocity(field, x, s, t, { out = new Float64Array(x.length), ...options } = {}) {
-  flowMap(field, x, s, t, { ...options, out });
-  if (s === t) field(t, x, out);
-  else for (let i = 0; i < x.length; i++) out[i] = (out[i] - x[i]) / (t - s);
   return out;
 }
 

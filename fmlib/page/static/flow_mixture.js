@@ -5,7 +5,7 @@
 // is a m_k + g_k (x - alpha m_k) with an a for all and a gain g_k; the rest is an average with the weights r_k(x).
 
 import { checkNumber, checkPoints } from "./flow_checks.js";
-import { expWeight } from "./flow_exp.js";
+import { BEYOND, expWeight } from "./flow_exp.js";
 
 // A component narrower than 1e-12 is a data point: no digits are left of x - alpha m_k there. Its x_1 is known, and
 // nothing is known of its x_0; only density and score see a width, this one.
@@ -99,6 +99,7 @@ function average(mixture, q, x, out, a, gain) {
     let ux = 0;
     let uy = 0;
     for (let k = 0; k < count; k++) {
+      if (l[k] - best < BEYOND) continue; // most of many components, near the data
       const w = expWeight(l[k] - best);
       sum += w;
       ux += w * (baseX[k] + g[k] * (px - mx[k]));

@@ -1,4 +1,4 @@
-// Frames and their times: where a time lies between two of them, and how their bytes are read.
+// Frames and their times.
 
 // Where t lies among increasing times: [index, weight of the next one].
 export function locate(times, t) {
@@ -12,15 +12,4 @@ export function locate(times, t) {
     else hi = mid;
   }
   return [lo, (t - times[lo]) / (times[hi] - times[lo])];
-}
-
-// `count` equally spaced times from the first of ts to the last.
-export function uniform(ts, count) {
-  const [first, last] = [ts[0], ts[ts.length - 1]];
-  return Float64Array.from({ length: count }, (_, i) => first + ((last - first) * i) / (count - 1));
-}
-
-// A copy of the bytes of a DataView. Typed arrays need an aligned start; a comm's buffer may begin anywhere.
-export function aligned(view) {
-  return view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
 }

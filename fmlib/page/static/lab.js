@@ -2,6 +2,7 @@
 
 import { onNewTheme, themeColors } from "./colors.js";
 import { element, stage } from "./controls.js";
+import { AT_PROBE } from "./lab_arrows.js";
 import { Controls } from "./lab_controls.js";
 import { grabbing } from "./lab_grab.js";
 import { handlesOf } from "./lab_hands.js";
@@ -12,7 +13,7 @@ import { History, TRAITS, checkState, fromFragment, restore } from "./lab_state.
 import { hideStill } from "./lab_still.js";
 import { pinching } from "./lab_touch.js";
 import { tour } from "./lab_tour.js";
-import { AT_PROBE, inWords } from "./lab_words.js";
+import { inWords } from "./lab_words.js";
 
 class Lab {
   constructor(model, el) {
@@ -71,7 +72,7 @@ class Lab {
   }
 
   keep() {
-    this.history.keep(this.state);
+    this.moving = true, this.history.keep(this.state);
   }
 
   undo() {
@@ -87,7 +88,7 @@ class Lab {
       if (JSON.stringify(this.model.get(name)) !== JSON.stringify(this.state[name])) this.model.set(name, this.state[name]);
     }
     this.model.save_changes();
-    this.telling = true;
+    [this.moving, this.telling] = [false, true];
     this.redraw(); // the last picture of the movement may be drawn already
   }
 
@@ -136,13 +137,14 @@ class Lab {
 
   drawOne(state) {
     this.scene.set(state);
+    this.scene.hasty = this.moving;
     if (state.ghost) (this.ghost ??= new Scene(this.meta.limits, this.meta.counts)).set({ ...state, ...state.ghost });
     drawLayers(this.map, this.scene, state.ghost && this.ghost, this.colors);
   }
 
   // The numbers of the picture; spoken once a movement has ended, as one word a frame is too many.
   tell() {
-    const words = inWords(this.pictures);
+    const words = inWords(this.pictures, this.has("solver"));
     if (words) this.readout.textContent = words;
     if (words && this.telling) this.spoken.textContent = words;
     this.telling = false;

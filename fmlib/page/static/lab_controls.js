@@ -1,6 +1,7 @@
 // The controls below a lab: sliders, lists and buttons, those that its lesson asks for.
 
 import { chooser, clamp, element, onKeys, row, slider } from "./controls.js";
+import { PREDICTED_NAMES } from "./flow_errors.js";
 import { ADDED_NAMES } from "./flow_maps.js";
 import { PATH_NAMES } from "./flow_paths.js";
 import { SOLVER_NAMES } from "./flow_solvers.js";
@@ -9,7 +10,10 @@ import { PRESETS, drawing } from "./lab_shapes.js";
 import { toFragment } from "./lab_state.js";
 import { playback } from "./playback.js";
 
-export const WORDS = { rectified_flow: "rectified flow", vp_cosine: "VP cosine", vp_linear: "VP linear", ve: "VE" };
+export const WORDS = {
+  rectified_flow: "rectified flow", vp_cosine: "VP cosine", vp_linear: "VP linear", ve: "VE",
+  velocity: "u", epsilon: "ε", x1: "x₁", v_diff: "v of diffusion",
+};
 const OWN = "this one"; // the data that the lab began with
 
 // Sliders over a few counts: [the name in the state, the word beside it, the counts, the word for 0].
@@ -25,6 +29,15 @@ const SLIDERS = [
   ["noise", "noise", 0, 2, 0.01],
   ["shift", "shift", 0.2, 6, 0.05],
   ["until", "jump to", 0, 1, 0.01],
+  ["error", "error", 0, 0.5, 0.01],
+];
+
+// Lists: [the name in the state, the word beside it, what is in it].
+const CHOSEN = [
+  ["solver", "solver", SOLVER_NAMES],
+  ["path", "path", PATH_NAMES],
+  ["added", "add", ADDED_NAMES],
+  ["predicted", "predict", PREDICTED_NAMES],
 ];
 
 // Buttons that stay pressed: [its control, its name in the state, the value when pressed, its words].
@@ -57,9 +70,11 @@ export class Controls {
       this.drag(this.sliders[name].input, (value) => ({ [name]: value }));
     }
     const { means } = lab.state.mixture;
-    if (lab.has("solver")) this.choose(below, "solver", SOLVER_NAMES, (solver) => ({ solver }));
-    if (lab.has("path")) this.choose(below, "path", PATH_NAMES, (path) => ({ path }));
-    if (lab.has("added")) this.choose(below, "add", ADDED_NAMES, (added) => ({ added }));
+    for (const [name, word, values] of CHOSEN) {
+      if (!lab.has(name)) continue;
+      this.choose(below, word, values, (value) => ({ [name]: value }));
+      this.shows.push((state) => (this.lists[word].value = state[name]));
+    }
     if (lab.has("condition")) {
       const classes = ["none", ...means.map((_, k) => String(k + 1))];
       this.choose(below, "class", classes, (k) => ({ condition: k === "none" ? [] : [k - 1] }));
@@ -150,10 +165,7 @@ export class Controls {
     this.tSlider?.show(state.t, `t = ${state.t.toFixed(2)}`);
     for (const [name, control] of Object.entries(this.sliders)) control.show(state[name], state[name].toFixed(2));
     for (const show of this.shows) show(state);
-    const { solver, path, add, class: condition, data } = this.lists;
-    if (solver) solver.value = state.solver;
-    if (path) path.value = state.path;
-    if (add) add.value = state.added;
+    const { class: condition, data } = this.lists;
     if (condition) condition.value = state.condition.length ? state.condition[0] + 1 : "none";
     if (data && state.mixture !== this.named) {
       data.value = this.nameOf(state.mixture) ?? ""; // none of them, so that each can be chosen again

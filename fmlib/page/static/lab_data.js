@@ -1,5 +1,7 @@
 // Data out of data: a class of a mixture, points, and two numbers about them.
 
+import { cellCentres } from "./flow_grids.js";
+
 export const NEAR_POINT = 0.05;
 
 // The components of a class alone, as a mixture of their own.
@@ -19,6 +21,32 @@ export function spreadOf({ means, stds, weights }) {
   const average = (f) => weights.reduce((sum, w, k) => sum + w * f(means[k], stds[k]), 0);
   const centre = means[0].map((_, j) => average((mean) => mean[j]));
   return Math.sqrt(average((mean, std) => mean.reduce((sum, v, j) => sum + (v - centre[j]) ** 2 + std ** 2, 0)));
+}
+
+// p(x | c)^s p(x)^(1 - s) out of both densities, not scaled to the mass 1.
+export function tilt(one, all, s) {
+  return s ? one.map((p, i) => (p && all[i] ? p * (p / all[i]) ** (s - 1) : 0)) : all;
+}
+
+// The same number as spreadOf, of a density on a grid. of(xs, ys): the density; ranges: [low, high] of each coordinate.
+// It looks three times, the last times at what has mass alone, so that a narrow one is met as well as a wide one.
+export function spreadOnGrid(of, ranges, looks = 3) {
+  const cells = ranges[1] ? 128 : 512;
+  const axes = ranges.map((range) => cellCentres(...range, cells));
+  const p = of(axes[0], axes[1] ?? null);
+  const closer = [];
+  const spreads = axes.map((axis, j) => {
+    const sums = new Float64Array(cells);
+    p.forEach((v, i) => (sums[j ? (i / cells) | 0 : i % cells] += v));
+    const average = (f) => sums.reduce((sum, v, i) => sum + v * f(axis[i]), 0);
+    const mass = average(() => 1);
+    const centre = average((x) => x) / mass;
+    const seen = axis.filter((_, i) => sums[i] > 1e-12 * mass);
+    const cell = axis[1] - axis[0];
+    closer.push([seen[0] - cell, seen[seen.length - 1] + cell]);
+    return Math.sqrt(average((x) => (x - centre) ** 2) / mass);
+  });
+  return looks > 1 ? spreadOnGrid(of, closer, looks - 1) : Math.hypot(...spreads) || 0; // nothing was met: a point
 }
 
 // The share of the points x that lie near one of `points`; both flat.

@@ -1,9 +1,9 @@
 // All handles of a lab: the mixture's, the box's, the probe's.
 
+import { AT_PROBE } from "./lab_arrows.js";
 import { boxHandles } from "./lab_box.js";
 import { mixtureHandles } from "./lab_components.js";
 import { Handle } from "./lab_handles.js";
-import { AT_PROBE } from "./lab_words.js";
 
 // New ones in the place of the old; the one that had the focus has it again.
 export function handlesOf(lab) {

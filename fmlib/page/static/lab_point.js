@@ -1,5 +1,6 @@
 // What is known at one point and one time: the pairs that pass there, five quantities, one step of a solver, a jump.
 
+import { errorsOf } from "./flow_errors.js";
 import { flowMap } from "./flow_maps.js";
 import { posteriorMeanX0, posteriorMeanX1, score } from "./flow_mixture.js";
 import { samplePairs } from "./flow_samples.js";
@@ -37,6 +38,18 @@ export function quantities(scene) {
   return { x1, x0, u: scene.own(t, point, new Float64Array(scene.d)), score: of(score), vDiff };
 }
 
+// The error of the predicted quantity as one of each of the five.
+export function errors({ path, state: { t, predicted, error } }) {
+  return errorsOf(path, t, predicted, error);
+}
+
+// The velocities without the class, with it, and pushed along their difference; without a class the first alone.
+export function threeFields(scene) {
+  const point = Float64Array.from(scene.state.probe);
+  const fields = scene.class ? [scene.own, scene.conditional, scene.guided] : [scene.own];
+  return fields.map((field) => field(scene.state.t, point, new Float64Array(scene.d)));
+}
+
 // One step of the solver from the probe: its stages, its end, and where the flow itself would be.
 export function oneStep(scene) {
   const { t, probe, steps, solver } = scene.state;
@@ -44,7 +57,8 @@ export function oneStep(scene) {
   if (next === t) return null;
   const point = Float64Array.from(probe);
   const made = stages(scene.field, point, t, next, { solver, path: scene.path });
-  return { ...made, t, next, dt: next - t, exact: flowMap(scene.field, point, t, next) };
+  const exact = flowMap(scene.field, point, t, next);
+  return exact.some(isNaN) ? null : { ...made, t, next, dt: next - t, exact }; // what is added may drive it to infinity
 }
 
 // From the probe at t to the time `until` in one jump: where the flow map leads, and where one Euler step would.

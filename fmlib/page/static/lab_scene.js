@@ -6,13 +6,15 @@ import { velocityField } from "./flow_mixture.js";
 import { angleOf, makePath, normalised, timeAt } from "./flow_paths.js";
 import { sample, samplePrior } from "./flow_samples.js";
 import { shiftGrid, solve, solveSde } from "./flow_solvers.js";
-import { classOf, pointsAsMixture, shareNear, spreadOf } from "./lab_data.js";
+import { classOf, pointsAsMixture, shareNear, spreadOf, tilt } from "./lab_data.js";
 import { makeRandom } from "./random.js";
 
 const CELLS = 48;
 export const ARROWS = 14;
 export const CLASS_ARROWS = 9; // two fields share the place
 const EXACT = { solver: "rk4", steps: 30 }; // as the eye can tell
+const MANY = 50; // components
+const HASTY = 8; // steps for so many while a hand moves; when it rests they are as exact as all
 const BEND = 16; // straight pieces of a curve between a pair
 
 export class Scene {
@@ -22,6 +24,7 @@ export class Scene {
     const [left, right, bottom, top] = limits;
     Object.assign(this, { counts, scaled });
     this.height = [bottom, top];
+    this.edges = [[left, right], [bottom, top]];
     this.dense = [cellCentres(left, right, CELLS), cellCentres(bottom, top, CELLS)];
     const sparse = (n) => gridPoints(cellCentres(left, right, n), cellCentres(bottom, top, n));
     this.sparse = { [ARROWS]: sparse(ARROWS), [CLASS_ARROWS]: sparse(CLASS_ARROWS) };
@@ -47,8 +50,8 @@ export class Scene {
     this.class = condition.length && !points ? classOf(mixture, condition) : null;
     this.conditional = this.class && velocityField(this.class, this.path);
     const fields = { conditional: this.conditional, unconditional: this.own };
-    const pushed = this.class ? guided(fields, guidance_scale) : this.own;
-    this.field = strength ? withAdded(pushed, added, strength, this.data, this.path) : pushed; // what the particles follow
+    this.guided = this.class ? guided(fields, guidance_scale) : this.own;
+    this.field = strength ? withAdded(this.guided, added, strength, this.data, this.path) : this.guided; // what the particles follow
   }
 
   // The data: the mixture, or n points of it. The first n of more points are the same ones.
@@ -68,9 +71,8 @@ export class Scene {
   tilted(t = this.state.t, xs = this.dense[0], ys = this.dense[1]) {
     const all = this.density(t, xs, ys);
     if (!this.class) return all;
-    const s = this.state.guidance_scale;
     this.memory.tilted = gridDensity(this.class, this.path, t, xs, ys, this.memory.tilted);
-    return this.memory.tilted.map((p, i) => (p && all[i] ? p * (p / all[i]) ** (s - 1) : 0));
+    return tilt(this.memory.tilted, all, this.state.guidance_scale);
   }
 
   // A field at the points of an n x n grid.
@@ -134,13 +136,16 @@ export class Scene {
 
   // The first n of them without the solver's error.
   exact(n = this.counts.trajectories) {
-    if (!this.stale("exact", this.field, n)) return this.memory.exact;
-    return (this.memory.exact = solve(this.field, this.noise(n), { ...EXACT, ...this.landing(), out: this.memory.exact }));
+    const { points, mixture } = this.state;
+    const steps = this.hasty && !points && mixture.means.length > MANY ? HASTY : EXACT.steps;
+    if (!this.stale("exact", this.field, n) && this.memory.exact.ts.length > steps) return this.memory.exact;
+    const options = { ...EXACT, steps, ...this.landing(), out: this.memory.exact };
+    return (this.memory.exact = solve(this.field, this.noise(n), options));
   }
 
   // How far from their exact ends the first n end, the middle one of them.
-  endError() {
-    const [exact, made] = [this.exact(), this.cloud()].map(({ states }) => states[states.length - 1]);
+  endError(cloud = this.cloud()) {
+    const [exact, made] = [this.exact(), cloud].map(({ states }) => states[states.length - 1]);
     const { d } = this;
     const gap = (i) => exact[i] - made[i];
     const off = Float64Array.from({ length: exact.length / d }, (_, i) => Math.hypot(gap(d * i), d === 2 ? gap(2 * i + 1) : 0));

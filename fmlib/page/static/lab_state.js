@@ -1,9 +1,11 @@
 // What a lab shows, as plain JSON: what is in it, how it is checked, undone and put into a link.
 
 import { checkChoice, checkInt, checkMixture, checkNumber, checkPoints } from "./flow_checks.js";
+import { PREDICTED_NAMES } from "./flow_errors.js";
 import { ADDED_NAMES } from "./flow_maps.js";
 import { PATH_NAMES } from "./flow_paths.js";
 import { SOLVER_NAMES } from "./flow_solvers.js";
+import { LAYERS } from "./lab_layers.js";
 
 // All but the mixture. The names are those of the traits in Python.
 export const START = {
@@ -12,15 +14,12 @@ export const START = {
   t: 0.5, path: "rectified_flow", // what is shown when
   steps: 8, solver: "euler", shift: 1, noise: 0, corrected: true, // how it is solved
   condition: [], guidance_scale: 1, added: "none", strength: 0, // what is added to the field
+  predicted: "velocity", error: 0, // of the quantities at the probe
   probe: null, until: 1, box: null, launched: [], // what was put into the picture
   ghost: null, // another setting to compare with: a part of a state
   layers: ["density", "field", "particles"],
 };
 export const TRAITS = ["mixture", ...Object.keys(START)]; // in step with Python
-export const LAYERS = [
-  "density", "tilted", "field", "classes", "pairs", "trajectories", "ticks", "particles", "box", "jump", "stages",
-  "quantities", "probe",
-];
 const MOST_STEPS = 200;
 const MOST_POINTS = 1000;
 const MOST_LAUNCHED = 40;
@@ -83,6 +82,8 @@ export function checkState(part, base) {
     guidance_scale: number("guidance_scale", -10, 20),
     added: checkChoice("added", state.added, ADDED_NAMES),
     strength: number("strength", -10, 10),
+    predicted: checkChoice("predicted", state.predicted, PREDICTED_NAMES),
+    error: number("error", 0, 1),
     probe: state.probe === null ? null : point("probe", state.probe, d),
     until: number("until", 0, 1),
     box: state.box === null ? null : checkBox(state.box, d),

@@ -4,19 +4,16 @@ export const CSS = `
 .fm-player { --fm-page: var(--jp-layout-color0, light-dark(#fff, #161616)); position: relative; --fm-ink: var(--jp-content-font-color1, light-dark(#1b1b1b, #e8e8e8));
   --fm-faint: var(--jp-content-font-color3, light-dark(#6b6b6b, #999)); color: var(--fm-ink);
   font: 13px/1.4 var(--jp-content-font-family, system-ui, sans-serif); max-width: 840px; }
-.fm-panels { display: flex; flex-wrap: wrap; gap: 8px; }
-.fm-panel { flex: 0 1 calc((100% - 8px * (var(--fm-columns) - 1)) / var(--fm-columns)); max-width: 560px;
-  margin: 0; min-width: min(200px, 100%); }
+.fm-panels { gap: 8px; }
 .fm-panel figcaption { text-align: center; }
-.fm-panel canvas { width: 100%; display: block; border-radius: 4px; cursor: crosshair; }
 .fm-lab .fm-panels { display: grid; grid-template-columns: repeat(var(--fm-columns), 1fr); }
-.fm-lab .fm-panel { min-width: 0; font-variant-numeric: tabular-nums; }
+.fm-lab .fm-panel { margin: 0; min-width: 0; font-variant-numeric: tabular-nums; }
 @media (max-width: 600px) { .fm-lab .fm-panels { grid-template-columns: 1fr 1fr; } }
 .fm-row { display: flex; flex-wrap: wrap; align-items: center; gap: 6px 12px; margin-top: 6px; }
 .fm-row label { display: flex; align-items: center; gap: 6px; flex: 1 1 20em; min-width: 0; }
 .fm-row label.fm-small { flex: 0 0 auto; }
 .fm-row input[type=range] { flex: 1; min-width: 80px; min-height: 24px; accent-color: #0072B2; }
-.fm-row button, .fm-row select { font: inherit; color: inherit; background: transparent; padding: 2px 10px;
+.fm-row button, .fm-row select, .fm-tour button { font: inherit; color: inherit; background: transparent; padding: 2px 10px;
   border: 1px solid var(--fm-faint); border-radius: 4px; min-height: 28px; }
 .fm-row select option { color: #1b1b1b; background: #fff; }
 .fm-row output { min-width: 5.5em; font-variant-numeric: tabular-nums; }
@@ -41,11 +38,7 @@ export const CSS = `
 .fm-handle:active { cursor: grabbing; } .fm-handle.fm-outside { opacity: 0.4; }
 .fm-tour { display: flex; gap: 8px; align-items: baseline; margin: 0 0 6px; max-width: 640px; }
 .fm-tour p { flex: 1; margin: 0; min-height: 2.8em; font-size: 14px; }
-.fm-tour button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--fm-faint);
-  border-radius: 4px; min-height: 28px; padding: 2px 10px; } .fm-tour button:disabled { opacity: 0.4; }
-.fm-predict { border-left: 4px solid #56B4E9; padding: 2px 14px 8px; }
-.fm-question { margin: 4px 0; font-size: 15px; max-width: 640px; } .fm-told { min-height: 1.4em; margin-top: 6px; max-width: 640px; }
-.fm-choices label { display: block; padding: 3px 0; } .fm-choices .fm-right { font-weight: 600; }
+.fm-tour button:disabled { opacity: 0.4; }
 .fm-refused:empty { display: none; } .fm-refused { border-left: 4px solid #D55E00; padding-left: 8px; margin: 6px 0; }
 .fm-readout { min-height: 1.4em; margin-top: 6px; white-space: pre-line; font-variant-numeric: tabular-nums; }
 `;

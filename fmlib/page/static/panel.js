@@ -4,9 +4,16 @@ import { MODEL, blend } from "./colors.js";
 import { element } from "./controls.js";
 import { Density } from "./density.js";
 import { Field } from "./field.js";
-import { uniform } from "./frames.js";
 import { Particles } from "./particles.js";
+import { uniform } from "./player_frames.js";
 import { View } from "./view.js";
+
+export const PANELS = `
+.fm-panels { display: flex; flex-wrap: wrap; }
+.fm-panel { flex: 0 1 calc((100% - 8px * (var(--fm-columns) - 1)) / var(--fm-columns)); max-width: 560px;
+  margin: 0; min-width: min(200px, 100%); }
+.fm-panel canvas { width: 100%; display: block; border-radius: 4px; cursor: crosshair; }
+`;
 
 export class Panel {
   // meta: the panel as fmlib/page/panel.py describes it. buffer: its arrays and those of the others.

@@ -5,9 +5,9 @@
 
 import { onNewTheme, themeColors } from "./colors.js";
 import { chooser, element, onKeys, row, slider, stage } from "./controls.js";
-import { aligned } from "./frames.js";
-import { Panel } from "./panel.js";
+import { PANELS, Panel } from "./panel.js";
 import { playback } from "./playback.js";
+import { aligned } from "./player_frames.js";
 
 const TRAITS = ["t", "steps", "selection"]; // kept in step with Python
 
@@ -21,7 +21,7 @@ class Player {
     this.frame = 0; // the frame that is asked for, or 0
     this.dragging = false;
     this.colors = null; // read when they are needed
-    this.root = stage(el, alt);
+    this.root = stage(el, alt, PANELS);
     this.buildPanels();
     this.buildControls();
     this.readout = element("div", { class: "fm-readout", role: "status", "aria-live": "polite" }, this.root);

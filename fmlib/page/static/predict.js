@@ -5,6 +5,12 @@
 
 import { element, onKeys, row, slider, stage } from "./controls.js";
 
+const QUESTION = `
+.fm-predict { border-left: 4px solid #56B4E9; padding: 2px 14px 8px; }
+.fm-question { margin: 4px 0; font-size: 15px; max-width: 640px; } .fm-told { min-height: 1.4em; margin-top: 6px; max-width: 640px; }
+.fm-choices label { display: block; padding: 3px 0; } .fm-choices .fm-right { font-weight: 600; }
+`;
+
 const CLOSE = 1.1; // a factor that counts as right
 
 // How far off a number is, in words. unit: what stands behind a number.
@@ -49,7 +55,7 @@ const FORMS = {
 
 function render({ model, el }) {
   const meta = model.get("_meta");
-  const root = stage(el, `Predict: ${meta.question}`);
+  const root = stage(el, `Predict: ${meta.question}`, QUESTION);
   root.classList.add("fm-predict");
   element("p", { class: "fm-question" }, root, meta.question);
   const form = FORMS[meta.choices ? "choice" : "number"](root, meta);

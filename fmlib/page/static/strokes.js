@@ -36,8 +36,9 @@ export function polyline(view, c, points) {
   }
 }
 
-// Words beside a place, in the page's ink and with a margin of the page's colour, so that they read on lines.
-export function label(view, words, x, y) {
+// Words beside a place, in the page's ink and with a margin of the page's colour, so that they read on lines. before: they end
+// at the place.
+export function label(view, words, x, y, before = false) {
   const c = view.context;
   c.font = `600 ${13 * view.ratio}px system-ui, sans-serif`;
   c.lineWidth = 3 * view.ratio;
@@ -45,7 +46,7 @@ export function label(view, words, x, y) {
   c.strokeStyle = view.colors.page;
   c.fillStyle = view.colors.ink;
   const room = c.measureText(words).width + 8 * view.ratio;
-  const left = Math.max(2 * view.ratio, Math.min(view.x(x) + 7 * view.ratio, view.width - room));
+  const left = Math.max(2 * view.ratio, Math.min(view.x(x) + (before ? -room : 7 * view.ratio), view.width - room));
   const down = Math.max(14 * view.ratio, Math.min(view.y(y) - 6 * view.ratio, view.height - 4 * view.ratio));
   c.strokeText(words, left, down);
   c.fillText(words, left, down);
