@@ -27,7 +27,7 @@ SOLVERS = ("euler", "midpoint", "heun", "rk4", "ddim")
 PREDICTED = ("velocity", "epsilon", "x1", "score", "v_diff")
 AT_PROBE = ("probe", "quantities", "stages", "jump", "guidance")
 LAYERS = (
-    "density", "tilted", "field", "classes", "pairs", "trajectories", "ticks", "particles", "box", *AT_PROBE,
+    "density", "tilted", "field", "classes", "pairs", "coupled", "trajectories", "ticks", "particles", "box", *AT_PROBE,
 )  # fmt: skip
 IN_THE_PLANE = ("draw", "presets")
 CONTROLS = (
@@ -65,7 +65,8 @@ class FlowLab(anywidget.AnyWidget):
 
     mixture:  a `GaussianMixture` of at most 2,000 components: the data. In two dimensions the lab shows the plane at
               time t, in one all times at once, t to the right and x upwards.
-    layers:   what is drawn: "density" p_t, "field", "pairs" of noise and data with the curve between them,
+    layers:   what is drawn: "density" p_t, "field", "pairs" of noise and data with the curve between them, "coupled"
+              ones, each noise point with the end of its trajectory,
               "trajectories" (the solver's in green, exact ones behind) with the solver's "ticks", "particles"; a "box"
               with what flows through its walls; with a class "classes", the fields with it and without, and "tilted",
               the density p(x | c)^s p(x)^(1 - s), whose width at t = 1 is said beside that of the particles. At the

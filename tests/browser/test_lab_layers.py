@@ -8,7 +8,15 @@ import torch
 from flow_cases import ask
 from lab_page import ON_A_LINE, html, middle, picture, show, value
 
-from fmlib import GaussianMixture, guided, midpoint_sampler, rectified_flow_path, shift_grid, three_gaussians
+from fmlib import (
+    GaussianMixture,
+    guided,
+    midpoint_sampler,
+    rectified_flow_path,
+    rk4_sampler,
+    shift_grid,
+    three_gaussians,
+)
 from fmlib.page.lab import AT_PROBE, LAYERS, as_json
 from fmlib.page.scripts import join
 
@@ -54,6 +62,19 @@ def label_field(k):
     one = GaussianMixture(MIXTURE.means[k : k + 1], MIXTURE.stds[k : k + 1])
     both = (one, MIXTURE)
     return lambda t, x, label: torch.stack([m.velocity(PATH, t, x) for m in both])[label, torch.arange(len(x))]
+
+
+def test_coupled_pairs_end_where_the_flow_ends(tab):
+    made, drawn = (
+        [
+            double(x).reshape(-1, 2)
+            for x in scene(tab, f"(s) => {{ const p = s.{how}(20); return [[...p.x0], [...p.x1]] }}")
+        ]
+        for how in ("coupled", "independent")
+    )
+    ends = rk4_sampler(lambda t, x: MIXTURE.velocity(PATH, t, x), made[0], steps=30)
+    assert (made[1] - ends).abs().max() < 1e-6
+    assert torch.equal(made[0], drawn[0]) and (drawn[1] - ends).abs().max() > 1  # the wrong twin
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])

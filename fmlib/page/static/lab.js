@@ -118,8 +118,7 @@ class Lab {
   }
 
   draw() {
-    const began = performance.now();
-    const { state } = this;
+    const [began, { state }] = [performance.now(), this];
     this.frame = 0;
     if (!this.root.isConnected) return; // JupyterLab takes cells out of the page; the canvas tells when it is back
     this.showStill ??= hideStill(this.root, this.meta.still);
@@ -145,7 +144,8 @@ class Lab {
   // The numbers of the picture; spoken once a movement has ended, as one word a frame is too many.
   tell() {
     const words = inWords(this.pictures, this.has("solver"));
-    if (words) this.readout.textContent = words;
+    if (words || this.said) this.readout.textContent = words; // what was said of another picture goes
+    this.said = words;
     if (words && this.telling) this.spoken.textContent = words;
     this.telling = false;
   }

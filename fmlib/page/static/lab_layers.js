@@ -49,6 +49,11 @@ function pairs(map, scene) {
   fan(map, scene, scene.independent(), scene.counts.pairs, 0.7);
 }
 
+// The pairs that the flow makes, each noise point with its own end: what reflow is trained on.
+function coupled(map, scene) {
+  fan(map, scene, scene.coupled(), scene.counts.trajectories, 0.7);
+}
+
 function launched(map, scene, colors) {
   for (const start of scene.state.launched) {
     for (const made of scene.through(start)) {
@@ -74,6 +79,7 @@ const ORDER = {
   field: (map, scene, colors) => map.field(scene, colors),
   classes: (map, scene) => map.classes(scene),
   pairs,
+  coupled,
   trajectories,
   ticks,
   particles,

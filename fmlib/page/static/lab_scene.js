@@ -180,6 +180,12 @@ export class Scene {
     return { x0: this.noise(n).map((v) => v / this.path.priorStd), x1: sample(this.data, n, random) };
   }
 
+  // Noise with the ends to which the flow carries it.
+  coupled() {
+    const { states } = this.exact();
+    return { x0: states[0].map((v) => v / this.path.priorStd), x1: states[states.length - 1] };
+  }
+
   // The curve alpha(t) x_1 + sigma(t) x_0 of pair i as a trajectory: straight on rectified flow.
   curve({ x0, x1 }, i) {
     const { path, d } = this;
