@@ -26,26 +26,26 @@ NOISY = "Particles that follow the flow, or an SDE with the same densities, from
 at = {"probe": [0.6, 0.4], "t": 0.5, "predicted": "epsilon"}
 TOUR = [
     {
-        "caption": "One dot, one time, five answers. Blue: the noise that is expected behind it. Orange: the data. The dot lies "
-        "on the line between them. Drag it: do the five ever disagree?",
+        "caption": "One dot, one time, five answers. Blue: the noise that is expected behind it. Orange: the data. On this "
+        "path the dot lies on the line between them. Drag it: each of the five moves all the others.",
         "error": 0.0, **at,
     },
     {
-        "caption": "Now a network predicts the noise, and is wrong by 0.1. The circles show what this error becomes in the other four. Drag t towards 0. Which circle explodes?",
+        "caption": "Now a network predicts the noise, and is wrong by 0.1. The circles show what this error becomes in the other four. Drag t towards 0. Which circles explode, and which one does not?",
         "error": 0.1, **at,
     },
     {
-        "caption": "The same network predicts the data instead, with the same error. Drag t towards 1.",
+        "caption": "The network predicts the data instead, with the same error. Drag t towards 1. Which circles explode now?",
         "error": 0.1, **at, "predicted": "x1",
     },
     {
-        "caption": "And the velocity. Drag t from end to end. One of the circles grows at one end only: which one, and why there?",
+        "caption": "And the velocity. Drag t from end to end. Only one of the circles grows without bound: which one, at which end, and why?",
         "error": 0.1, **at, "predicted": "velocity",
     },
 ]  # fmt: skip
 ETA = [
     {"caption": "Noise 0: the ODE. Press play.", "noise": 0.0, "t": 0.6},
-    {"caption": "Noise 1: the SDE whose noising is rectified flow. The particles tremble, and the cloud is the same cloud. Drag the noise.", "noise": 1.0, "t": 0.6},
+    {"caption": "Noise 1: the same SDE, run backwards from noise to data. The particles tremble, and the cloud is the same cloud. Drag the noise.", "noise": 1.0, "t": 0.6},
 ]  # fmt: skip
 
 # %%
@@ -55,11 +55,12 @@ lab = FlowLab(
     layers=["density", "quantities"],
     controls=["t", "error", "predicted", "path", "mixture"],
     tour=TOUR,
+    limits=(-2.6, 2.6, -2.2, 3.0),
 )
 lab
 
 # %% [markdown]
-# *Nothing has to run first. You need lessons [01](01_continuity_equation.ipynb) and [03](03_paths.ipynb).* *Time:* 20 minutes to read, about 30 seconds to run; 20 more for 3 exercises and 5 cards.
+# *Nothing has to run first. You need lessons [01](01_continuity_equation.ipynb) and [03](03_paths.ipynb).* *Time:* 25 minutes to read, about 30 seconds to run; 20 more for 3 exercises and 5 cards.
 #
 # **You will be able to** convert any of the four into any other, say where that fails, choose what a network should predict and how its loss is weighted, and write the SDE of rectified flow.
 #
@@ -76,7 +77,7 @@ predict(
 # %% [markdown]
 # ## Two equations, four unknowns
 #
-# Think of a cocktail of juice and water. If I tell you how strong it is and how much juice went in, you know the water. Nobody needs to measure both.
+# Think of a glass of syrup and water. If you know how much is in it and how much syrup went in, you know the water. Nobody needs to measure both.
 #
 # $$ x_t = \alpha_t\,x_1 + \sigma_t\,x_0, \qquad v = \alpha_t'\,x_1 + \sigma_t'\,x_0 . $$
 #
@@ -84,7 +85,7 @@ predict(
 #
 # $$ x_1 = \frac{\sigma'\,x_t - \sigma\,v}{\alpha\,\sigma' - \alpha'\sigma}, \qquad x_0 = \frac{\alpha\,v - \alpha'\,x_t}{\alpha\,\sigma' - \alpha'\sigma}. $$
 #
-# The system is linear. So it holds for averages too, over all pairs that pass here: $\mathbb E[x_1 \mid x_t]$, $\mathbb E[x_0\mid x_t]$, which is called $\epsilon$, and the velocity $u_t$. The score joins them by **Tweedie's formula**:
+# (On rectified flow the determinant is $-1$: $x_1 = x_t + (1-t)\,v$ and $x_0 = x_t - t\,v$.) The system is linear. So it holds for averages too, over all pairs that pass here: $\mathbb E[x_1 \mid x_t]$, $\mathbb E[x_0\mid x_t]$, which is called $\epsilon$, and the velocity $u_t$. The score joins them by **Tweedie's formula**:
 #
 # $$ \nabla\log p_t(x) = -\frac{\mathbb E[x_0 \mid x_t = x]}{\sigma_t}. $$
 #
@@ -156,10 +157,11 @@ axes[0].set_ylabel("error out / error in")
 axes[0].legend(fontsize=8)
 show(fig, "By how much an error grows, on a logarithmic scale over t. From epsilon to velocity it grows towards t = 0, from x1 to velocity towards t = 1, from velocity to score towards t = 1.")  # fmt: skip
 verify("rectified flow: from ε the factor is 1/t", growth(epsilon_to_velocity, rf) * t, 1.0, limit=1e-9, wrong={"from x₁": growth(x1_to_velocity, rf) * t})  # fmt: skip
+verify("from the velocity to ε it is t", growth(velocity_to_epsilon, rf) / t, 1.0, limit=1e-9, wrong={"to x₁": growth(velocity_to_x1, rf) / t})  # fmt: skip
 verify("from x₁ it is 1/(1 − t)", growth(x1_to_velocity, rf) * (1 - t), 1.0, limit=1e-9, wrong={"from ε": growth(epsilon_to_velocity, rf) * (1 - t)})  # fmt: skip
 
 # %% [markdown]
-# **ε is delicate at the noise end, $x_1$ at the data end, and a velocity at neither**; only its *score* fails, at $t = 1$, where no noise is left. (On VP-linear the curve from ε stops at 10: a trace of the data is left at its start.) Where a conversion has no answer, `fmlib` says so instead of returning an infinity.
+# **On rectified flow ε is delicate at the noise end, $x_1$ at the data end, and a velocity at neither**: from a velocity the factors to $x_1$ and ε are $1 - t$ and $t$. Only its *score* fails, at $t = 1$, where no noise is left. VP-cosine is alike. VP-linear and VE have other ends, and their curves look different: choose them in the first lab. Where a conversion has no answer, `fmlib` says so instead of returning an infinity.
 #
 # ## One optimum, many losses
 #
@@ -170,10 +172,10 @@ verify("from x₁ it is 1/(1 − t)", growth(x1_to_velocity, rf) * (1 - t), 1.0,
 # | $\epsilon$ | $\mathrm{SNR}$ | DDPM's simple loss |
 # | $v_{\text{diff}} = \alpha\epsilon - \sigma x_1$, VP paths | $\mathrm{SNR} + 1$ | v-prediction |
 # | $v$, rectified flow | $1/(1-t)^2$ | flow matching |
-# | $x_1$ with the weight $\min(\mathrm{SNR}, \gamma)$ | the same | min-SNR-γ (Hang et al. 2023) |
-# | $x_1$ with $\frac{\sigma^2 + s^2}{(\sigma s)^2}$, on $x_1 + \sigma x_0$ | $\frac1{\sigma^2} + \frac1{s^2}$ | EDM, with $s$ the spread of the data (Karras et al. 2022) |
+# | $\epsilon$, with the weight $\min(1, \gamma/\mathrm{SNR})$ | $\min(\mathrm{SNR}, \gamma)$ | min-SNR-γ, $\gamma = 5$: nearly clean times do not outvote the rest (Hang et al. 2023) |
+# | EDM's output $F$, on $x_1 + \sigma x_0$ | $\frac1{\sigma^2} + \frac1{\sigma_d^2}$ | EDM, with $\sigma_d$ the spread of the data (Karras et al. 2022) |
 #
-# Where do they come from? $x_t$ is given, so $\alpha\,\delta x_1 = -\sigma\,\delta\epsilon$: the two errors have the ratio $\sigma/\alpha$, and the squares $1/\mathrm{SNR}$.
+# Where do they come from? Write $\delta$ for the error of a prediction. $x_t$ is given, so $\alpha\,\delta x_1 + \sigma\,\delta\epsilon = 0$, and $(\delta\epsilon)^2 = \mathrm{SNR}\,(\delta x_1)^2$. In the same manner $v = (x_1 - x_t)/(1-t)$ gives $\delta v = \delta x_1/(1-t)$.
 
 # %%
 guess = lambda x1: x1 + 0.3 * torch.randn_like(x1)  # any prediction of the data, right or wrong
@@ -199,7 +201,7 @@ of_v_diff = (v_diff(wrong) - v_diff(x1)).square().sum(1) / (wrong - x1).square()
 verify("VP-cosine: loss on v_diff / loss on x₁, divided by SNR + 1", of_v_diff / (snr + 1), 1.0, limit=1e-6, wrong={"divided by SNR": of_v_diff / snr})  # fmt: skip
 
 # %% [markdown]
-# Do these weights matter? With infinite training, no. With 500 steps they do. Here are three equal networks; each learned best where its loss looks:
+# Do these weights matter? For a network that can represent the best answer at every $t$, and is trained to the end, no. Ours is small and trained for 500 steps. Three of them, each on its own target:
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -239,14 +241,16 @@ fig, (ax,) = panels(1, 2.3)
 for kind, role in {"velocity": "model", "epsilon": "noise", "x1": "data"}.items():
     ax.semilogy([(a + b) / 2 for a, b in parts], curves[kind], "o-", color=COLORS[role], markersize=4, label=f"predicts {kind}")  # fmt: skip
 ax.set(xlabel="t", ylabel="error of the velocity", xlim=(0, 1)), ax.legend(fontsize=8)
-show(fig, "Error of the velocity over t for three networks. The one that predicts the noise is worst near t = 0, the one that predicts the data near t = 1, the velocity is even.")  # fmt: skip
+show(fig, "Error of the velocity over t for three networks. The one that predicts the noise is worst near t = 0, the one that predicts the data near t = 1.")  # fmt: skip
 verify("t below 0.1: error of the ε-network, divided by that of the velocity network", curves["epsilon"][0] / curves["velocity"][0], at_least=3.0, wrong={"above 0.9": curves["epsilon"][-1] / curves["velocity"][-1]})  # fmt: skip
 verify("t above 0.9: error of the x₁-network, divided by that of the velocity network", curves["x1"][-1] / curves["velocity"][-1], at_least=3.0, wrong={"below 0.1": curves["x1"][0] / curves["velocity"][0]})  # fmt: skip
 
 # %% [markdown]
+# Each is worst where its error is multiplied, and that is where its own loss puts little weight on the velocity.
+#
 # ## Loss and output are two choices
 #
-# You may *output* $x_1$ and still *train* on the velocity: convert, then take the loss. The weight then comes from the loss alone. What is left for the output to decide? What the network must be able to *write down*.
+# You may *output* $x_1$ and still *train* on the velocity: convert, then take the loss. The weight then comes from the loss alone. What is left for the output to decide? How its errors are scaled at each $t$, as above, and what the network must be able to *write down*.
 #
 # Imagine pictures with 512 pixels that all lie on a flat sheet: two numbers say everything. An $x_1$ lies on the sheet. Noise fills all 512 dimensions, and so does a velocity.
 
@@ -255,7 +259,7 @@ predict(
     "Three equal networks with 64 hidden units, trained with the same velocity loss. One outputs x₁, one v, one ε. Whose samples lie on the sheet?",
     "only those of the x₁-output",
     choices=["all three", "those of x₁ and v", "only those of the x₁-output"],
-    because="64 hidden units cannot carry noise of 512 dimensions through. The data they can.",
+    because="64 hidden units cannot carry noise of 512 dimensions through; the data they can. What was not carried stays in the samples with v, and with ε the conversion multiplies it as well.",
 )
 
 
@@ -290,14 +294,14 @@ distance = {output: off_the_sheet(output) for output in ("x1", "v", "epsilon")}
 verify("distance of the samples from the sheet, x₁-output (noise itself: √510 = 22.6)", distance["x1"], at_most=0.3, wrong={"v-output": distance["v"], "ε-output": distance["epsilon"]})  # fmt: skip
 
 # %% [markdown]
-# Li & He (2025) found this on images: without an autoencoder, on raw pixels in large patches, predicting the data is what works. SD3 and FLUX, in the *latent* space of an autoencoder, predict the velocity.
+# Li & He (2025) found this on images: without an autoencoder, on raw pixels in large patches, predicting the data is what works. SD3 and FLUX, in the *latent* space of an autoencoder, predict the velocity. A rule to begin with: raw pixels $x_1$, latents $v$, and ε only where sampling does not start at pure noise; train on the velocity's loss.
 #
 # ## A schedule that cannot make black pictures
 #
-# Stable Diffusion's schedule does not end in pure noise: $\alpha = 0.068$ of the picture is left. That is hardly visible. But *brightness* is an average over all pixels, and in an average over 16,384 numbers the noise cancels. So in training the network can read the brightness from the "noise". When you sample, you start from real noise, which says: medium grey.
+# Stable Diffusion's schedule does not end in pure noise: $\alpha = 0.068$ of the picture is left (Lin et al. 2023). That is hardly visible. But *brightness* is an average over all numbers of the picture, and in an average the noise cancels. So in training the network can read the brightness from the "noise". When you sample, you start from real noise, which says: medium grey. A toy, with one Gaussian brightness and an exact field:
 
 # %%
-d, spread, leak = 16_384, 0.5, 0.0683  # numbers in a latent picture; spread of brightness; what is left of the picture
+d, spread, leak = 16_384, 0.5, 0.0683  # numbers in the picture; spread of its mean; what is left of it at t = 0
 angle = lambda t, a: math.asin(a) + (math.pi / 2 - math.asin(a)) * t
 leaky = FlowPath("leaky", lambda t: torch.sin(angle(t, leak)), lambda t: torch.cos(angle(t, leak)))
 brightness = GaussianMixture(torch.zeros(1, 1).double(), torch.tensor([spread * d**0.5]))
@@ -315,13 +319,15 @@ closed = 1 / (leak**2 * d * spread**2 + 1 - leak**2) ** 0.5
 verify("share of the data's spread of brightness that the samples have", share(leaky), closed, limit=0.03, wrong={"a schedule that ends in pure noise": share(cosine)})  # fmt: skip
 
 # %% [markdown]
-# The samples have a fifth of the brightness range: neither black nor white. For one Gaussian the flow only stretches, by the ratio of the two spreads, and the sum is done by hand: $1/\sqrt{\alpha^2 d\,s^2 + \sigma^2}$, with $s$ the spread of brightness. The cure of Lin et al. (2023), *zero terminal SNR*, makes $\alpha_0 = 0$. But then ε says nothing at $t = 0$, so predict $v$. Rectified flow has both from birth.
+# The samples keep about a fifth of the range: neither black nor white. By hand: add the $d$ numbers and divide by $\sqrt d$. The noise then has spread 1, the brightness $b\sqrt d$, with $b$ its spread. The flow was made for a start of spread $\sqrt{\alpha^2 b^2 d + \sigma^2}$; we give it 1. It only stretches, so the samples keep $1/\sqrt{\alpha^2 b^2 d + \sigma^2}$ of the range. The cure of Lin et al. (2023), *zero terminal SNR*, makes $\alpha_0 = 0$. But then ε says nothing about the data at $t = 0$, so they predict $v_{\text{diff}}$, which there is $-x_1$. Rectified flow has $\alpha_0 = 0$ from birth, and its velocity asks for the data there too.
 #
 # ## The SDE of rectified flow
 #
-# You will often read that rectified flow is an ODE and has no SDE. Let us build it. In noising time $\tau = 1 - t$ we want noise to be added so that $x = (1-\tau)x_1 + \tau x_0$. Take $dx = a(\tau)\,x\,d\tau + g\,dW$. The data must shrink like $1 - \tau$, so $a = -\frac1{1-\tau}$. The variance changes by $2a\tau^2 + g^2$, and must be that of $\tau^2$, which is $2\tau$. So
+# You will often read that rectified flow is an ODE and has no SDE. Let us build it. In noising time $\tau = 1 - t$ we want noise to be added so that $x = (1-\tau)x_1 + \tau x_0$. Take $dx = a(\tau)\,x\,d\tau + g\,dW$. The data must shrink like $1 - \tau$, so $a = -\frac1{1-\tau}$. Around the shrunk data the variance $V$ obeys $V' = 2aV + g^2$: the drift scales it, the noise adds to it. It must be $\tau^2$, whose derivative is $2\tau$. So $g^2 = 2\tau - 2a\tau^2$, and with $f = a\,x$:
 #
 # $$ f = -\frac{x}{1-\tau}, \qquad g^2 = \frac{2\tau}{1-\tau}. $$
+#
+# Backwards, any share $\eta \ge 0$ of the noise may be used, if the drift makes up for it: $dx = (v + \frac\eta2 g^2 s)\,dt + \sqrt\eta\,g\,dW$, with the score $s$. That was lesson 01. `sde_sampler` calls $\eta$ `noise`. (At $t = 0$ $g$ is infinite; it takes its first step without noise.)
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 FlowLab(
@@ -354,22 +360,23 @@ noise = torch.randn(2500, 2).double()
 to_data = lambda eta: energy_distance(sde_sampler(v, noise, steps=200, path=rf, noise=eta), fresh)
 
 
-def uncorrected(x, steps=200):
+def with_noise(x, corrected, steps=200):
+    """Euler-Maruyama with eta = 1, its first step without noise."""
     for i in range(steps):
-        t = i / steps
-        x = x + v(torch.full((len(x),), t).double(), x) / steps
-        x = x + (2 * (1 - t) / max(t, 1 / steps) / steps) ** 0.5 * torch.randn_like(x) * (i > 0)
+        t = torch.full((len(x),), i / steps).double()
+        g2 = 2 * (1 - i / steps) / (i / steps) if i else 0.0
+        drift = v(t, x) + (0.5 * g2 * mixture.score(rf, t, x) if corrected else 0)
+        x = x + drift / steps + (g2 / steps) ** 0.5 * torch.randn_like(x)
     return x
 
 
-verify("back to data with η = 0.3 and 1: the larger energy distance", max(to_data(0.3), to_data(1.0)), at_most=0.015, wrong={"η = 1, the drift without the score": energy_distance(uncorrected(noise), fresh)})  # fmt: skip
+verify("back to data with η = 1: energy distance", energy_distance(with_noise(noise, True), fresh), at_most=0.02, wrong={"the drift without the score": energy_distance(with_noise(noise, False), fresh)})  # fmt: skip
+verify("the library's sampler, η = 0.3 and 1: the larger energy distance", max(to_data(0.3), to_data(1.0)), at_most=0.015, wrong={"the same noise, not solved": energy_distance(noise, fresh)})  # fmt: skip
 
 # %% [markdown]
-# Backwards, any share $\eta$ of the noise may be used, if the drift makes up for it: $dx = (v + \frac\eta2 g^2 s)\,dt + \sqrt\eta\,g\,dW$, with the score $s$. That was lesson 01. `sde_sampler` calls $\eta$ `noise`.
-#
 # ## Where the score really fails
 #
-# Not for a path; for **pairs that are not independent**. Lesson 07 makes such pairs. Take $x_0 \sim \mathcal N(0,1)$ and always $x_1 = 2x_0$. Then $x_t = (1+t)\,x_0$, and everything is known.
+# Not on some path, but for **pairs that are not independent** (or noise that is not Gaussian): then the score no longer follows from the velocity. Lesson 07 makes such pairs. Take $x_0 \sim \mathcal N(0,1)$ and always $x_1 = 2x_0$. Then $x_t = (1+t)\,x_0$, and everything is known.
 
 # %%
 t, x = torch.tensor(0.5).double(), torch.ones(1, 1).double()
@@ -381,7 +388,7 @@ verify("E[x₀ | x] from the true velocity", velocity_to_epsilon(rf, t, x, true_
 verify("the velocity at x = 1", true_v, 2 / 3, limit=1e-9, wrong={"converted from the true score": through_score})
 
 # %% [markdown]
-# **After reflow or minibatch OT you still have a velocity, and data and noise follow from it. The score does not.** Tweedie's formula needed independent noise.
+# **After reflow or minibatch OT you still have a velocity, and data and noise follow from it. The score does not.** Tweedie's formula needed independent Gaussian noise.
 #
 # ## Two meanings of "v"
 #
@@ -403,7 +410,7 @@ verify("VP-cosine: velocity + π/2 · v_diff", multiple(cosine), 0.0, limit=1e-9
 # %% [markdown]
 # ## A DDPM, sampled as a flow
 #
-# A model in DDPM's convention takes a *step number* $k = 0 \ldots 999$ of noising, and predicts ε. Its schedule is nearly VP-linear, and step $k$ is the noising time $(k+1)/1000$. Three lines make it a velocity, ready for every sampler:
+# A model in DDPM's convention takes a *step number* $k = 0 \ldots 999$ of noising, and predicts ε. Its schedule is nearly VP-linear, and step $k$ is the noising time $(k+1)/1000$. Three lines make it a velocity. (The step number is rounded, so higher orders gain nothing; and do not ask it at $t = 1$, where the conversion has no answer.)
 
 # %%
 alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000).double(), dim=0)  # Ho et al. 2020, section 4
@@ -434,7 +441,7 @@ verify("the DDPM as a flow: energy distance to the data", energy_distance(ends[a
 # - **"v-prediction" without saying which v.** The velocity, or $\alpha\epsilon - \sigma x_1$.
 # - **"$x_0$-prediction".** In DDPM's papers $x_0$ is the data. Say "data prediction".
 # - **Output and loss in one breath.** They are two choices.
-# - **A score from a reflowed model.** The velocity is fine, the score is not.
+# - **A score from a reflowed model.** Its velocity is fine; converted to a score it is not.
 #
 # ## Your turn
 #
@@ -534,16 +541,15 @@ interview_cards("conversions", "score-velocity", "rf-sde", "where-conversion-fai
 # 1. solve the 2 × 2 system for any pair, and add the score by Tweedie;
 # 2. say why ε is delicate at the noise end and $x_1$ at the data end; turn one loss into another by its weight; and keep output and loss apart;
 # 3. write $f = -x/(1-\tau)$, $g^2 = 2\tau/(1-\tau)$ for rectified flow;
-# 4. name the failing case: pairs that are not independent.
+# 4. name the failing case: pairs that are not independent, or noise that is not Gaussian.
 #
 # Next: [07 · Reflow](07_reflow.ipynb). Can a flow be made straight?
 #
 # ## References
 #
 # - P. Vincent, *A Connection Between Score Matching and Denoising Autoencoders*, 2011; B. Efron, *Tweedie's Formula*, 2011.
-# - X. Liu, C. Gong, Q. Liu, 2022, arXiv 2209.03003: Proposition 3.11, the SDE.
 # - T. Salimans, J. Ho, *Progressive Distillation*, 2022, arXiv 2202.00512: v-prediction and its weights, section 4.
 # - T. Hang et al., *Min-SNR*, 2023, arXiv 2303.09556. T. Karras et al., *EDM*, 2022, arXiv 2206.00364: table 1.
 # - S. Lin et al., *Common Diffusion Noise Schedules and Sample Steps are Flawed*, 2023, arXiv 2305.08891.
 # - T. Li, K. He, *Back to Basics: Let Denoising Generative Models Denoise*, 2025, arXiv 2511.13720.
-# - J. Ho et al., *DDPM*, 2020, arXiv 2006.11239: equation 4, section 4. Y. Song et al., 2021, arXiv 2011.13456: equation 13.
+# - J. Ho et al., *DDPM*, 2020, arXiv 2006.11239: equation 4, section 4. Y. Song et al., 2021, arXiv 2011.13456: equation 13, and the linear SDEs of which ours is one.
