@@ -218,7 +218,7 @@ fig, (ax,) = panels(1, 2.3)
 ax.loglog(nfe, to_truth, "o-", color=COLORS["exact"], markersize=4)
 ax.loglog(nfe, to_own, "o-", color=COLORS["model"], markersize=4)
 ax.text(nfe[-1], 1.3 * to_truth[-1], "distance to the true end", ha="right", fontsize=9)
-ax.text(nfe[3], 2 * to_own[3], "distance to the end of the network's own flow", color=COLORS["model"], fontsize=9)
+ax.text(0.9 * nfe[3], 0.3 * to_own[3], "distance to the end of the network's own flow", ha="right", color=COLORS["model"], fontsize=9)  # fmt: skip
 ax.set(xlabel="calls of the network (RK4)", ylabel="median distance")
 plots.plain_log(ax.xaxis, nfe)
 show(fig, "Distance of RK4's ends over the number of calls. To the network's own flow it keeps falling; to the true flow it stops falling between 16 and 32 calls.")  # fmt: skip

@@ -125,7 +125,7 @@ def test_a_step_of_a_higher_order_lands_nearer(page, pages):
     """Lesson 05, the tour of its first lab: Euler, midpoint, Heun, RK4 from the same dot."""
     open_page(page, pages, "05_ode_solvers")
     errors = [numbers(readout_of_stop)[-1] for readout_of_stop in (stop(page, k) for k in range(4))]
-    assert errors[0] > 3 * max(errors[1:]) and errors[3] == min(errors)
+    assert errors[0] > 2 * max(errors[1:]) and errors[3] == min(errors)
 
 
 def test_midpoint_wins_with_eight_calls_and_rk4_with_thirty_two(page, pages):
@@ -139,7 +139,7 @@ def test_midpoint_wins_with_eight_calls_and_rk4_with_thirty_two(page, pages):
     settle(page)
     many = dict(same.findall(lab.locator(".fm-readout").inner_text()))
     few, many = ({name: float(value.rstrip(".")) for name, value in found.items()} for found in (few, many))
-    assert few["midpoint"] < few["rk4"] and many["midpoint"] == min(many.values()) if "rk4" not in many else True
+    assert max(few["midpoint"], few["heun"]) < min(few["rk4"], few["euler"]) and many["rk4"] == min(many.values())
 
 
 def test_an_error_of_the_noise_grows_by_one_over_t(page, pages):
