@@ -440,7 +440,7 @@ interview_cards("orders", "heun-write", "error-budget", "adaptive", "ddim")
 #
 # Next: [06 · Score, ε, x₁, velocity](06_conversions.ipynb). Four names for one piece of knowledge.
 #
-# ## Further: three ways in which an error plot lies
+# ## Further: when an error plot lies
 #
 # <details><summary>The mean, too few digits, and a metric that cannot see</summary>
 #

@@ -139,7 +139,7 @@ verify("the loss that is left on the flow's pairs, divided by that on independen
 # - **Theorem 3.5:** for *every* convex cost $c$, $\mathbb E\,c(x_1 - x_0)$ does not grow from round to round.
 # - **Theorem 3.7:** among the first $K$ rounds the straightest has $S$ at most a constant over $K$.
 #
-# Nothing says that one round is enough. Here it nearly is:
+# Here one round is nearly enough:
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 x0 = noise[:2000]
@@ -205,7 +205,7 @@ verify("its strays, percent", strays(one["naive"]), at_least=12.0, wrong={"real 
 # - **Give it edges.** `FourierMLP` (lesson 04) sees waves of $x$, and can turn within a short distance.
 # - **Take your time**: 40,000 pairs and 6,000 steps of 512, instead of 20,000 and 900 of 256.
 #
-# We change all three together (and the learning rate); which does how much is not measured here. You will often read that the squared loss is to blame, because the mean of two ends lies in the gap. It stays the square here, and the strays go. (Lee et al. 2024 also look at the ends of time, and use other losses.)
+# We change all three together (and the learning rate); which does how much is not measured here. You will often read that the squared loss is to blame. It stays the square here, and the strays go. (Lee et al. 2024 use another loss.)
 
 
 # %%
@@ -238,7 +238,7 @@ verify("round two, one step: strays, percent", strays(one["second"]), at_most=4.
 verify("round two, 32 steps: strays, percent (a perfect flow: 1)", table["round 2"][-1], at_most=2.2, wrong={"the first attempt": table["first attempt"][-1]})  # fmt: skip
 
 # %% [markdown]
-# Left you see what the right picture hides. One step of round two strays by two or three percent, and 32 steps of the *same* network hardly more than real data. The price is training: nearly seven times the steps, of batches twice as large. The star is explained below.
+# Left you see what the right picture hides. One step of round two strays by two or three percent, and 32 steps of the *same* network hardly more than real data. The price is training: nearly seven times the steps, of batches twice as large. The star comes below.
 #
 # ## What it costs: the ends drift
 #
