@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 00 · Flow matching in five sentences
 #
-# **A network sees one noise point and one data point at a time. How can it learn to turn all noise into all data?**
+# **A network is shown a mix of one noise point and one data point at a time. How can it learn to turn all noise into all data?**
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 import torch
@@ -26,7 +26,7 @@ SHAPES = "A cloud of noise that becomes two moons, or whatever shape is drawn in
 TOUR = [
     {
         "caption": "This is one place, halfway through. Each thin line is a pair: it joins a noise point (blue) to a "
-        "data point (orange), and all of these lines pass exactly here. Drag the dot where they meet.",
+        "data point (orange), and all of them are exactly here at this moment. Drag the dot where they meet.",
         "t": 0.5, "probe": [0.5, 0.5], "layers": ["density", "probe"],
     },
     {
@@ -46,8 +46,8 @@ TOUR = [
     },
 ]  # fmt: skip
 
-ONE_STEP = [{"caption": "The curve: where the flow carries this point. Vermilion: one straight step along the arrow at the "
-             "start. Thick arrow: from the start to the end in one jump. Drag the dot, then t."}]  # fmt: skip
+ONE_STEP = [{"caption": "The curve: where the flow carries this point; the thick arrow joins its two ends. The red line is "
+             "something else: one step along the velocity at the start. Drag the dot, then t."}]  # fmt: skip
 SOLVED = [
     {
         "caption": "Thin, black or white: the exact trajectories. Green: what the solver makes of them, with a dot at each step."
@@ -61,7 +61,7 @@ lab
 # %% [markdown]
 # *Nothing has to run first. Drag the dot where the lines meet, an orange one (the centre of a clump) or the small one beside it (its width). You need some calculus, a little probability and a little PyTorch.* *Time:* 20 minutes to read, about 20 seconds to run.
 #
-# **You will be able to** say flow matching in five sentences, name its convention before anybody asks, and find the lesson that proves each statement.
+# **You will be able to** explain flow matching in five sentences, name its convention before anybody asks, and find the lesson that proves each statement.
 #
 # ## The idea
 #
@@ -73,7 +73,7 @@ lab
 #
 # $$u_t(x) = \mathbb E\,[\,\dot x_t \mid x_t = x\,].$$
 #
-# In words: of all pairs that are at $x$ at time $t$, take the mean velocity. A network learns this arrow by looking at one walker after the other. The leaves are what it generates.
+# In words: $x_t$ is the place of a walker at time $t$, $\dot x_t$ the walker's velocity. Of all that are at $x$ at this moment, take the mean. A network learns this arrow by looking at one walker after the other. The leaves are what it generates.
 #
 # How far do the walkers at one crossing disagree? Say a number first. You will see the answer once you have said yours.
 
@@ -88,7 +88,7 @@ predict(
     high=400,
     step=5,
     unit=" %",
-    because=f"The disagreement is as large as the answer itself: of the mean square of one pair's velocity, {100 * variance / (variance + length**2):.0f} % is disagreement. No training removes it, and that is why the loss never reaches zero.",
+    because=f"Of the mean square of one pair's velocity, {100 * variance / (variance + length**2):.0f} % is disagreement, the rest is the square of their mean. No training removes it, and that is why the loss never reaches zero.",
 )
 
 # %% [markdown]
@@ -129,7 +129,7 @@ for c in CONVENTIONS.values():
 display(Markdown("\n".join(rows)))
 
 # %% [markdown]
-# Lipman et al. leave a little noise on the data, $\sigma_{\min}$ (here $10^{-4}$); the rest agree to rounding. SD3, FLUX and the flow models of diffusers have their $t = 0$ at the data, so they sample from 1 to 0 (and diffusers' network is given $1000\,t$). To translate, replace $t$ by $1 - t$ **and** flip the sign of the velocity. It is easy to do one and forget the other. Try it: here is the same flow in SD3's letters, translated three times.
+# Lipman et al. leave a little noise on the data, $\sigma_{\min}$ (here $10^{-4}$); the rest agree to rounding. SD3, FLUX and the flow models of diffusers have their $t = 0$ at the data, so they sample from 1 to 0 (and some networks are given $1000\,t$). To translate, replace $t$ by $1 - t$ **and** flip the sign of the velocity. It is easy to do one and forget the other. Try it: here is the same flow in SD3's letters, translated three times.
 
 
 # %%
@@ -158,14 +158,14 @@ verify(
 #
 # **1. The goal.** *Learn a velocity field that carries noise to data; then follow it.*
 #
-# A point that follows the field solves $\dot x_t = u_t(x_t)$. We know this field here, so we can follow it and look at where the points arrive. The measure is sliced W2, a distance between clouds. Two clouds of real data are not at distance zero either, as they are random: that is its *floor*. (Lesson 01.)
+# A leaf $z_t$ follows the field: $\dot z_t = u_t(z_t)$, from noise $z_0$. It is no pair's $x_t$, but at every $t$ it has the same distribution. We know this field here: for Gaussian clumps it is a formula. So we can follow it and look at where the leaves arrive. The measure is sliced W2, a distance between clouds. Two clouds of real data are not at distance zero either, as they are random: that is its *floor*. (Lesson 01.)
 
 # %%
 u = lambda t, x: data.velocity(path, t, x)
 states = rk4_sampler(u, noise, steps=40, return_trajectory=True)
 floor = sampling_floor(sliced_w2, data.sample, 5000)
 verify(
-    "the end points are as near to data as fresh data, within three floors (sliced W2)",
+    f"sliced W2 of the end points to data: within three floors (one floor, what fresh data read: {floor.mean:.3f})",
     sliced_w2(states[-1], real),
     at_most=3 * floor.mean,
     wrong={"noise, not moved": sliced_w2(noise, real)},
@@ -185,16 +185,16 @@ loss = lambda v: (v - pairs).square().sum(1)
 variance = data.velocity_var(path, t, xt)
 
 verify(
-    "the right field's loss is the variance of the pairs (difference)",
+    "the right field's loss minus the variance of the pairs",
     estimate(loss(u(t, xt)) - variance),
     0.0,
     wrong={"a field of zeros": estimate(loss(0 * xt) - variance), "no loss at all": estimate(-variance)},
 )
 
 # %% [markdown]
-# **3. The theorem.** *Single pairs have, on average, the same gradient as the true field, which training never needs.*
+# **3. The theorem.** *The loss against single pairs has, on average, the same gradient as the loss against the true field, which training never needs.*
 #
-# Of many answers with a squared error the mean is the best one, and the mean *is* $u_t(x)$. Call $\mathcal L_{\text{FM}}$ the loss against $u_t$ itself. The two losses differ by the variance of the pairs, which no $\theta$ changes; so $\nabla_\theta \mathcal L_{\text{CFM}} = \nabla_\theta \mathcal L_{\text{FM}}$ (Lipman et al. 2023, Theorem 2). On a batch the two gradients differ; lesson 02 measures how fast that shrinks as the batch grows.
+# At one $x$ and $t$ the network must give one answer for many pairs. Under a squared error the best single answer is their mean, and the mean *is* $u_t(x)$. Call $\mathcal L_{\text{FM}}$ the loss against $u_t$ itself. The two losses differ by the variance of the pairs, which no $\theta$ changes; so $\nabla_\theta \mathcal L_{\text{CFM}} = \nabla_\theta \mathcal L_{\text{FM}}$ (Lipman et al. 2023, Theorem 2). On a batch the two gradients differ; lesson 02 measures how fast that shrinks as the batch grows.
 
 # %%
 net = VectorFieldMLP(2, hidden=64)
@@ -225,7 +225,7 @@ verify(
 bend = lambda s: (s.diff(dim=0).norm(dim=2).sum(0) / (s[-1] - s[0]).norm(dim=1)).quantile(0.99) - 1
 lines = torch.lerp(noise, real.float(), torch.linspace(0, 1, 41)[:, None, None])
 verify(
-    "one trajectory in a hundred is twice as long as the distance between its ends, or more (length / distance - 1)",
+    "one trajectory in a hundred is at least so much longer than the distance between its ends (length / distance - 1)",
     bend(states),
     at_least=1.0,
     wrong={"the lines of pairs": bend(lines)},
@@ -239,7 +239,7 @@ predict(
     "At t = 0 every point takes its arrow and follows it in one straight step to t = 1. Where do the points land?",
     "in one heap, at the mean of the data",
     choices=["spread over the three clumps", "in one heap, at the mean of the data", "back where they began"],
-    because="At t = 0 a noise point knows nothing about its partner, so the average over all partners is the same for everybody: it points to the mean of the data. In the picture below, drag t away from 0: the vermilion dot is the single step, the arrow points to where the flow goes.",
+    because="At t = 0 a noise point knows nothing about its partner, so the average partner is the same for everybody: the mean of the data. Every arrow ends exactly there. In the picture below, drag t away from 0: the red dot is the single step, the arrow points to where the flow goes.",
 )
 
 # %%
@@ -314,11 +314,11 @@ FlowLab(moons_mixture(), SHAPES, layers=["density", "particles"], controls=["t",
 # | **[06 · score, ε, v](06_conversions.ipynb)** | how does one convert flows and diffusion models? |
 # | **[07 · reflow](07_reflow.ipynb)** | how does one get by with one step? |
 # | **[08 · guidance](08_guidance.ipynb)** | how does one steer it with a condition? |
-# | **[10 · production](10_production.ipynb)** | what is missing from the toy? |
+# | **[10 · production](10_production.ipynb)** | what do real systems add to these small examples? |
 # | **[mock interview](mock_interview.ipynb)** | can you say it without notes? |
 # | **[appendix · statements you will meet](statements.ipynb)** | which of the things one reads are true? |
 #
-# **One hour**, the evening before: the five sentences here, the [theorem](02_cfm_theorem.ipynb) until its proof, [solvers](05_ode_solvers.ipynb) until the first table, then [fifteen minutes of the mock interview](mock_interview.ipynb). **One day:** lessons 01 to 06, without the parts called "Further"; in the evening the cards of each. **One week:** a lesson or two a day with its exercises, and fifteen minutes of the mock interview every evening.
+# **One hour**, the evening before an interview: the five sentences here, the [theorem](02_cfm_theorem.ipynb) up to its proof, [solvers](05_ode_solvers.ipynb) until the first table, then [fifteen minutes of the mock interview](mock_interview.ipynb). **One day:** lessons 01 to 06, without the parts called "Further"; in the evening the cards of each. **One week:** a lesson or two a day with its exercises, and fifteen minutes of the mock interview every evening.
 #
 # The whole subject on two printed pages is the [cheat sheet](mock_interview.ipynb#The-whole-sheet). Do not learn from it; use it to see what you have forgotten.
 #

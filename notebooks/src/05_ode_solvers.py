@@ -48,8 +48,8 @@ EQUAL = [
 narrow = GaussianMixture(three_gaussians().means, three_gaussians().stds / 10, three_gaussians().weights)
 PLACED = [
     {"caption": "The marks are Euler's times on rectified flow. The shift pushes them towards the noise. At shift 1 they are equally spaced. Can another shift make the error below smaller?", "path": "rectified_flow", "shift": 1, "solver": "euler", "mixture": three_gaussians()},
-    {"caption": "The same on VP linear. Is shift 1 still best?", "path": "vp_linear", "shift": 1, "solver": "euler", "mixture": three_gaussians()},
-    {"caption": "Ten times narrower clumps, on VP linear. Compare euler and ddim in the list of solvers, here and with the wide clumps, one stop back.", "path": "vp_linear", "shift": 1, "solver": "euler", "mixture": narrow},
+    {"caption": "The same on VP linear. Which shift is best now?", "path": "vp_linear", "shift": 1, "solver": "euler", "mixture": three_gaussians()},
+    {"caption": "Ten times narrower clumps, on VP linear. Compare euler and ddim (a solver of the next section) in the list, here and with the wide clumps, one stop back.", "path": "vp_linear", "shift": 1, "solver": "euler", "mixture": narrow},
 ]  # fmt: skip
 
 # %%
@@ -60,7 +60,7 @@ lab = FlowLab(
 lab
 
 # %% [markdown]
-# *Nothing has to run first. You need lessons [00](00_quick_reference.ipynb), [03](03_paths.ipynb) and [04](04_training.ipynb).* *Time:* 20 minutes to read, about 45 seconds to run; 15 more for 2 exercises and 5 cards.
+# *Nothing has to run first. You need lessons [00](00_quick_reference.ipynb), [03](03_paths.ipynb) and [04](04_training.ipynb).* *Time:* 20 minutes to read, about 25 seconds to run; 15 more for 2 exercises and 5 cards.
 #
 # **You will be able to** write and draw one step of four solvers, measure an order, choose a solver and its times for a given number of calls, and say what DDIM and DPM-Solver++ do differently.
 #
@@ -106,7 +106,7 @@ verify("these two lines are the library's Heun", heun(u, 0.25, 0.5, x) - one, 0.
 # %% [markdown]
 # ## The order
 #
-# Take steps half as long. The error falls, but how fast? A solver has **order** $p$ if halving a short step divides the error *at the end* by about $2^p$. (In the lab you saw the error of one step. It falls by one factor 2 more, but then there are twice as many steps.) We measure each particle against a very fine solution, and take the median.
+# Take steps half as long. The error falls, but how fast? A solver has **order** $p$ if halving a short step divides the error *at the end* by about $2^p$. (In the lab you saw the error of one step. It falls by one factor 2 more, but then there are twice as many steps.) We compare each particle with a very fine solution from the same noise, in double precision. And we take the median: a few particles near a border between clumps would dominate a mean.
 
 # %%
 solvers = {"Euler": euler_sampler, "midpoint": midpoint_sampler, "Heun": heun_sampler, "RK4": rk4_sampler}
@@ -222,7 +222,7 @@ ax.text(0.9 * nfe[3], 0.3 * to_own[3], "distance to the end of the network's own
 ax.set(xlabel="calls of the network (RK4)", ylabel="median distance")
 plots.plain_log(ax.xaxis, nfe)
 show(fig, "Distance of RK4's ends over the number of calls. To the network's own flow it keeps falling; to the true flow it stops falling between 16 and 32 calls.")  # fmt: skip
-verify("distance to the truth at 128 calls, divided by that at 32", to_truth[-1] / to_truth[3], at_least=0.7, wrong={"distance to its own flow": to_own[-1] / to_own[3]})  # fmt: skip
+verify("distance to the truth at 128 calls, divided by that at 32", to_truth[-1] / to_truth[3], at_least=0.6, wrong={"distance to its own flow": to_own[-1] / to_own[3]})  # fmt: skip
 
 # %% [markdown]
 # From 32 calls on the black curve is flat: what is left is the error of the *learning*. Then improve the network, do not step finer.
@@ -262,10 +262,10 @@ in_sigma = lambda s, x: (last - first) * mixture.posterior_mean_x0(ve, (torch.lo
 levels = lambda n: (((first ** (1 / 7) + uniform_grid(n) * (last ** (1 / 7) - first ** (1 / 7))) ** 7 - first) / (last - first)).clamp(0, 1)  # fmt: skip
 edm = (heun_sampler(in_sigma, 50 * noise, steps=10, grid=levels) - truth[ve]).norm(dim=1).median().item()
 verify("rectified flow, Heun, 10 steps: the uniform grid's error, divided by the best of cosine, shift 3 and EDM's", uniform[path] / others[path], at_most=0.8, wrong={"on VE": uniform[ve] / others[ve]})  # fmt: skip
-verify("VE, 10 steps: error of Heun in σ on EDM's levels, divided by that of the best grid in t", edm / min(uniform[ve], others[ve]), at_most=0.85, wrong={"of the uniform grid in t": uniform[ve] / min(uniform[ve], others[ve])})  # fmt: skip
+verify("VE, 10 steps: error of Heun in σ on EDM's levels, divided by that of the best grid in t", edm / min(uniform[ve], others[ve]), at_most=0.9, wrong={"of the uniform grid in t": uniform[ve] / min(uniform[ve], others[ve])})  # fmt: skip
 
 # %% [markdown]
-# On rectified flow the uniform grid wins here. On VE, for Heun in $t$, it is the worst: far out everything shrinks exponentially in $t$, and a few steps of a polynomial do not follow. EDM (Karras et al. 2022) changes two things: the grid, *and* the clock, which is the noise level $\sigma$ itself; in $\sigma$ the way in is a straight line. **A grid belongs to a path, a clock and a solver.**
+# On rectified flow the uniform grid wins here. On VE its error is several times that of the best: the noise level falls exponentially in $t$, and steps near the noise are too long for that. EDM (Karras et al. 2022) changes two things: the grid, *and* the **clock**, the variable in which a solver steps. It takes the noise level $\sigma$ itself. Far from the data $dx/d\sigma = \hat\epsilon$ hardly changes, so the trajectory is nearly straight in $\sigma$. **A grid belongs to a path, a clock and a solver.**
 #
 # ## Diffusion's own solvers
 #
@@ -273,7 +273,7 @@ verify("VE, 10 steps: error of Heun in σ on EDM's levels, divided by that of th
 #
 # $$ x_{t+h} = \alpha_{t+h}\,\hat x_1 + \sigma_{t+h}\,\hat\epsilon . $$
 #
-# Lesson 06 shows how both come out of a velocity. DDIM is exact for one point, and wins where data look like points from afar; for wide clumps it loses, as the table below says. On rectified flow $x_{t+h} = x_t + h\,(\hat x_1 - \hat\epsilon)$: it *is* Euler. **DPM-Solver++(2M)** (Lu et al. 2022) goes one step further: it draws a line through $\hat x_1$ now and one step ago, and reads it in the middle of the step ahead. Its clock is $\lambda = \log(\alpha/\sigma)$, in which $\hat x_1$ changes smoothly. ($\hat\epsilon$ must give way, as $\alpha\hat x_1 + \sigma\hat\epsilon$ is still $x_t$.) A second order for one call a step. (A step from or to an infinite $\lambda$ must be DDIM's; the library sees to that.)
+# Lesson 06 shows how both come out of a velocity. DDIM is exact for one point, and wins where data look like points from afar; for wide clumps it loses, as the table below says. On rectified flow $x_{t+h} = x_t + h\,(\hat x_1 - \hat\epsilon)$: it *is* Euler. **DPM-Solver++(2M)** (Lu et al. 2022) goes one step further: it draws a line through $\hat x_1$ now and one step ago, and reads it in the middle of the step ahead. Its clock is $\lambda = \log(\alpha/\sigma)$: in it all but $\hat x_1$ is solved exactly. (Change $\hat x_1$ by $d$, and $\hat\epsilon$ changes by $-\frac\alpha\sigma d$, so that both still add up to $x_t$.) A second order for one call a step. (Where $\alpha$ or $\sigma$ is 0, $\lambda$ is infinite, and no line can be drawn; there the library takes DDIM's step.)
 
 
 # %%
@@ -319,7 +319,7 @@ v = lambda t, x: mixture.velocity(ve, t, x)
 end = rk4_sampler(v, 50 * noise, steps=250)
 off = lambda x: (x - end).norm(dim=1).median().item()
 heun = off(heun_sampler(in_sigma, 50 * noise, steps=5, grid=levels))  # EDM's own: in σ, on its levels
-verify("VE, 10 calls: error of DPM-Solver++, divided by that of EDM's Heun in σ", off(dpm_solver_sampler(v, 50 * noise, steps=10, path=ve)) / heun, at_most=0.7, wrong={"of Euler in t": off(euler_sampler(v, 50 * noise, steps=10)) / heun})  # fmt: skip
+verify("VE, 10 calls: error of DPM-Solver++, divided by that of EDM's Heun in σ", off(dpm_solver_sampler(v, 50 * noise, steps=10, path=ve)) / heun, at_most=0.35, wrong={"of Euler in t": off(euler_sampler(v, 50 * noise, steps=10)) / heun})  # fmt: skip
 
 # %% [markdown]
 # | sampler | idea in one line | order, calls a step | source |
@@ -331,7 +331,7 @@ verify("VE, 10 calls: error of DPM-Solver++, divided by that of EDM's Heun in σ
 #
 # ## Why SD3 and FLUX sample with Euler
 #
-# After all this, SD3 and FLUX use the simplest solver. There are reasons. On rectified flow Euler *is* DDIM. One call a step serves any budget (with guidance, lesson 08, a step of SD3 costs two). Samples are looked at, not subtracted, and small errors of the solver are below the network's own. SD3 shifts its grid for another reason, the size of its pictures (lesson 10). As diffusers runs it by default, 28 steps with shift 3 (and a short last step, which `shift_grid` has not), it is one line here:
+# After all this, SD3 and FLUX use the simplest solver. There are reasons. On rectified flow Euler *is* DDIM. With one call a step any number of calls is possible (with guidance, lesson 08, a step of SD3 costs two). Nobody compares a picture with the exact end of its trajectory; the network's own error is there anyway. And SD3's shift was not chosen for the solver, but for large pictures (lesson 10). SD3 as diffusers runs it by default is one line here, with the guided field as `model`; `scheduler_grid` is `shift_grid` with their short last step:
 #
 # `euler_sampler(model, noise, steps=28, grid=scheduler_grid(3.0))`
 #
@@ -339,7 +339,7 @@ verify("VE, 10 calls: error of DPM-Solver++, divided by that of EDM's Heun in σ
 #
 # ## Let the solver choose: dopri5
 #
-# An **adaptive** solver takes two estimates of different order in every step. Where they differ by more than a tolerance, it tries a shorter step. You name the tolerance; the calls follow. Two traps. The tolerance is for *one step*: the error at the end can be larger. And in torchdiffeq that error is the root mean square over the *whole batch*. Among 10,000 samples the error of one counts $\sqrt{10{,}000} = 100$ times less, so the step stays far too long for it.
+# An **adaptive** solver, such as dopri5 of Dormand and Prince, takes two estimates of different order in every step. Where they differ by more than a tolerance, it tries a shorter step. You name the tolerance; the calls follow. Two traps. The tolerance is for *one step*: the error at the end can be larger. And in torchdiffeq the error estimate of a step is the root mean square over the *whole batch*. Among 10,000 samples the error of one counts $\sqrt{10{,}000} = 100$ times less, so the step stays far too long for it.
 
 
 # %%

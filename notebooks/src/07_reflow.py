@@ -22,7 +22,7 @@ SORTED = (
 TOUR = [
     {
         "caption": "From the dot the flow bends to the black end. One Euler step goes straight, and lands on the red one. "
-        "The arrow to the black end is the step that we want. Drag the dot: where do red and black fall together?",
+        "The arrow to the black end is the step that we want. Drag the dot: black moves, red stays. Which place is that?",
         "layers": ["density", "jump"], "t": 0.0, "until": 1.0, "probe": [-0.8, 1.4],
     },
     {
@@ -44,7 +44,7 @@ lab = FlowLab(eight_gaussians(), SORTED, layers=["density", "jump"], controls=["
 lab
 
 # %% [markdown]
-# *Nothing has to run first. You need lessons [03](03_paths.ipynb) to [05](05_ode_solvers.ipynb).* *Time:* 15 minutes to read, about 85 seconds to run; 15 more for 2 exercises and 5 cards.
+# *Nothing has to run first. You need lessons [03](03_paths.ipynb) to [05](05_ode_solvers.ipynb).* *Time:* 15 minutes to read, about 20 seconds to run; 15 more for 2 exercises and 5 cards.
 #
 # **You will be able to** write reflow in five lines, say what is proved about it, see what a distance does not see, train a one-step model that hardly strays, and tell reflow from its relatives.
 #
@@ -67,7 +67,7 @@ predict(
 # 2. Keep the **pair** $(x_0, x_1)$.
 # 3. Train a new flow on such pairs, along the same straight lines.
 # 4. These lines hardly meet, so the new flow is nearly straight.
-# 5. Repeat if you like. After $k$ trainings it is called *$k$-rectified*.
+# 5. Repeat if you like. Round 1 is the first flow, round $k$ the flow after $k - 1$ reflows, called *$k$-rectified*.
 #
 # Why do they hardly meet? Two trajectories of one flow never do: from one place at one time there is one velocity. So neighbours in the noise stay neighbours, but for those on the two sides of a border between clumps. The straight lines between the same ends may still meet, at the same place *and the same time*, but they have much less reason to.
 
@@ -78,7 +78,7 @@ noise = torch.randn(5000, 2)
 pairs = reflow_pairs(first_flow, noise, steps=40)
 
 # %% [markdown]
-# How much do the lines through one place still disagree? That is lesson 02's variance, the loss that no training removes. A flow is *straight* exactly if it is zero (Liu et al. 2022, Theorem 3.6), and then one Euler step is exact. The loss of any network is an upper bound.
+# How much do the lines through one place, at one time, still disagree? That variance (lesson 02) belongs to the *pairs*. The flow of these pairs is *straight* exactly if it is zero (Liu et al. 2022, Theorem 3.6), and then one Euler step is exact. The loss of any network on these pairs is at least as large.
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -139,7 +139,7 @@ verify("the loss that is left on the flow's pairs, divided by that on independen
 # - **Theorem 3.5:** for *every* convex cost $c$, $\mathbb E\,c(x_1 - x_0)$ does not grow from round to round.
 # - **Theorem 3.7:** among the first $K$ rounds the straightest has $S$ at most a constant over $K$.
 #
-# Here one round is nearly enough:
+# Here a single reflow, round 2, is nearly enough:
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 x0 = noise[:2000]
@@ -172,9 +172,9 @@ FlowPlayer(
 )
 
 # %% [markdown]
-# ## A distance near its floor is not the truth
+# ## A small distance can hide many strays
 #
-# Now take another round two: a **first attempt**, with a small network, few pairs and few steps. Judge one step of it with the energy distance, which compares how far two crowds are from each other with how far each is from itself. For equal distributions it is 0; two samples of real data read a little more or less, its floor. The first attempt reads almost nothing too.
+# Now take another round two: a **first attempt**, with a small network, few pairs and few steps. Judge one step of it with the energy distance: how far two crowds are from each other, compared with how far each is from itself. For equal distributions it is 0, up to chance. The first attempt reads very little too.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 reference = data.sample(20_000)
@@ -183,7 +183,7 @@ strays = lambda x: 100 * off_support_share(x, reference, lambda x: data.log_prob
 gap = lambda x: energy_distance(x[:2500], held_out[:2500])
 one = {name: euler_sampler(v, fresh, steps=1) for name, v in {"naive": naive, "second": nets["second"], "third": nets["third"], "student": nets["student"]}.items()}  # fmt: skip
 predict(
-    "One step of the first attempt. Call a point a stray if the data are thinner there than at 99 % of real points. Of real data 1 % are strays. How many of the first attempt?",
+    "One step of the first attempt. Take the density of the data at many real points: 1 % of them lie below some threshold. A point whose density is below it is a stray. Of real data 1 % are strays. How many of the first attempt?",
     strays(one["naive"]),
     low=0,
     high=100,
@@ -199,13 +199,13 @@ verify("its strays, percent", strays(one["naive"]), at_least=12.0, wrong={"real 
 # %% [markdown]
 # ## A recipe that is good by both
 #
-# Why the strays? The noise is divided like a cake: each piece goes to its own clump, and across the border between two pieces the end changes within a very short distance. A network that cannot follow so fast draws a ramp, and who starts on the ramp ends in the gap. So make the ramp steep:
+# Why the strays? The noise is divided like a cake: each piece goes to its own clump, and a small move of $x_0$ across the border lets its end jump from one clump to the next. A smooth network cannot jump. It joins the two by a slope, a ramp, and who starts on the ramp ends in the gap. So make the ramp steep:
 #
 # - **Look where it matters.** One step uses the network at $t = 0$ only. So let half of the training times be exactly 0.
 # - **Give it edges.** `FourierMLP` (lesson 04) sees waves of $x$, and can turn within a short distance.
 # - **Take your time**: 40,000 pairs and 6,000 steps of 512, instead of 20,000 and 900 of 256.
 #
-# We change all three together (and the learning rate); which does how much is not measured here. You will often read that the squared loss is to blame. It stays the square here, and the strays go. (Lee et al. 2024 use another loss.)
+# We change all three together (and the learning rate); which does how much is not measured here. You will often read that the squared loss is to blame. It stays the square here, and most of the strays go.
 
 
 # %%
@@ -249,7 +249,7 @@ predict(
     "Follow each flow with many steps and measure how far its ends are from the exact flow's. Which round is nearer?",
     "round 2",
     choices=["round 2", "round 3", "no difference"],
-    because="Round 3 learned from round 2: it inherits that error and adds its own. Reflow saves steps and pays with accuracy: stop early.",
+    because="In this training by a little: round 3 learned from round 2, with all its errors, and nothing corrects it towards the data. Reflow saves steps and pays with accuracy: stop early.",
 )
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -270,7 +270,7 @@ verify("the student, one step: strays, percent", student_strays, at_most=4.0, wr
 # %% [markdown]
 # ## Straight is not optimal
 #
-# Optimal transport, the cheapest pairing, is straight. From two dimensions on the reverse is false (Liu et al. 2022, section 3). Turn every noise point by 60°, $x_1 = R\,x_0$. On paper the lines cross, but no two are at one place at the same time. So the flow is straight, and reflow keeps it. Both ends are $\mathcal N(0, I)$; the cheapest is not to move at all. (For the eight clumps the flow's pairs happen to be the cheapest. That is luck, not a rule.)
+# Optimal transport, the cheapest pairing, is straight. From two dimensions on the reverse is false (Liu et al. 2022, section 3). Turn every noise point by 60°, $x_1 = R\,x_0$. On paper the lines cross, but no two are at one place at the same time. So the flow is straight, and reflow keeps it. Both ends are $\mathcal N(0, I)$; the cheapest is not to move at all. (For the eight clumps the flow's pairs are, among 1,000 points, the cheapest.)
 
 # %%
 turn, eye = torch.tensor([[0.5, -(3**0.5) / 2], [3**0.5 / 2, 0.5]]).double(), torch.eye(2).double()
@@ -288,9 +288,9 @@ verify("the turning flow: S, zero if it is straight", straightness(turning, x0),
 verify("its cost, divided by that of the cheapest pairing of the same points", transport_cost(x0, turned) / transport_cost(*minibatch_ot(x0, turned)), at_least=8.0, wrong={"the pairs of the flow to the clumps": transport_cost(pairs[0][:1000], pairs[1][:1000]) / transport_cost(*minibatch_ot(pairs[0][:1000], pairs[1][:1000]))})  # fmt: skip
 
 # %% [markdown]
-# ## One round without a first flow: minibatch OT
+# ## Straighter pairs without a first flow: minibatch OT
 #
-# OT-CFM (Tong et al. 2023) re-pairs each batch by optimal transport before the loss. No first flow is needed. Noise and data stay right for every batch size. But the cheapest pairing of a small *batch* is dearer than that of the distributions, so the flow is less straight.
+# OT-CFM (Tong et al. 2023) re-pairs each batch by optimal transport before the loss. No first flow is needed. But the cheapest pairing of a small *batch* is dearer than that of the distributions, so the flow is less straight.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 paired = lambda b: estimate([transport_cost(*minibatch_ot(torch.randn(b, 2), sample_eight_gaussians(b))) for _ in range(2048 // b)]).mean  # fmt: skip
@@ -298,8 +298,6 @@ flow_cost = transport_cost(*pairs)
 verify("cost of the pairs of a batch of 8, above that of the flow's pairs, relative", paired(8) / flow_cost - 1, at_least=0.1, wrong={"a batch of 512": paired(512) / flow_cost - 1})  # fmt: skip
 
 # %% [markdown]
-# With classes there is a trap, in "Further".
-#
 # ## What it is not
 #
 # | name | idea in one line | what it fixes | what it costs |
@@ -312,14 +310,14 @@ verify("cost of the pairs of a batch of 8, above that of the flow's pairs, relat
 # | DMD2 (Yin et al. 2024, 2405.14867) | match the *distribution* of the ends: go along the difference of two scores, of the data and of the student, with an adversary beside it | no pairs needed | a second network, less diversity |
 # | ADD / LADD, adversarial diffusion distillation, in pixels / in the latent space (Sauer et al. 2023, 2311.17042; 2024, 2403.12015) | a second network learns to tell the student's pictures from good ones, real or the teacher's, and the student to fool it | sharp pictures in 1 to 4 steps | two networks that play against each other are delicate |
 #
-# SD3-Turbo and FLUX-schnell are made by the last row, not by reflow. Behind consistency, shortcut and MeanFlow stands one idea, the map from any time to any other.
+# SD3-Turbo and FLUX-schnell are made by the last row, not by reflow. Behind consistency, shortcut and MeanFlow stands one idea, the map from one time to another (consistency: to the end only).
 #
 # ## Traps
 #
 # - **"One step of a straight path is exact."** Of a straight *flow*. Round one has straight pairs and a bent flow.
 # - **A distance alone.** Count the strays as well.
 # - **Scores after reflow.** The pairs are no longer independent (lesson 06).
-# - **One more round.** Each adds its error.
+# - **One more round.** It learns the errors of the one before.
 #
 # ## Your turn
 #
@@ -391,7 +389,7 @@ interview_cards("reflow-what", "reflow-theorem", "one-step-collapse", "straight-
 # ## You can now …
 #
 # 1. write reflow, and say why its pairs are sorted;
-# 2. state what is proved: convex costs do not grow, $S$ is $O(1/K)$; and the counter-example for optimality;
+# 2. state what is proved: convex costs do not grow, and the smallest $S$ among $K$ rounds is $O(1/K)$; and the counter-example for optimality;
 # 3. report a one-step model with its strays, and say what makes them fewer;
 # 4. tell reflow, distillation, minibatch OT and their relatives apart in a line each.
 #

@@ -45,7 +45,7 @@ lab = FlowLab(three, PUSHED, layers=["density", "guidance"], controls=["t", "gui
 lab
 
 # %% [markdown]
-# *Nothing has to run first. You need lessons [02](02_cfm_theorem.ipynb), [04](04_training.ipynb) and [05](05_ode_solvers.ipynb).* *Time:* 15 minutes to read, about 120 seconds to run; 15 more for 2 exercises and 5 cards.
+# *Nothing has to run first. You need lessons [02](02_cfm_theorem.ipynb), [04](04_training.ipynb) and [05](05_ode_solvers.ipynb).* *Time:* 15 minutes to read, about 25 seconds to run; 15 more for 2 exercises and 5 cards.
 #
 # **You will be able to** write guidance in one line and train the network that it needs, say what it samples and what it does not, choose a scale on real images, and name what people do against its faults.
 #
@@ -97,7 +97,7 @@ verify("this function is the library's `guided`", guided(exact, 0, 3.0, null_lab
 # %% [markdown]
 # ## What does it sample?
 #
-# "The density $p(x \mid c)^s\,p(x)^{1-s}$." You will read this often; it is called the **tilted density**. In the first lab the particles did not fill it. Let us see why, where everything can be done by hand: all data $\mathcal N(0, S^2)$, the class $\mathcal N(0, q^2)$, with $S = 1$ and $q = 0.5$.
+# "The density $p(x \mid c)^s\,p(x)^{1-s}$." You will read this often; it is called the **tilted density**. In the first lab the particles did not fill it. Let us see why, where everything can be done by hand: all data $\mathcal N(0, S^2)$, the class $\mathcal N(0, q^2)$, with $S = 1$ and $q = 0.5$ (here $S$ is a width).
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 predict(
@@ -127,7 +127,7 @@ FlowLab(
 #
 # $$ \text{width} = S^{\,1-s}\,q^{\,s}, \qquad\text{the tilted density has}\quad \Bigl(\frac s{q^2} + \frac{1-s}{S^2}\Bigr)^{-1/2}. $$
 #
-# (That is the flow, the ODE. A stochastic sampler with guidance samples yet another density.) Why are they not the same? At time $t$ the guided score is that of $p_t(x \mid c)^s\,p_t(x)^{1-s}$: first add noise, then tilt. To sample the tilted density you would have to tilt first and then add noise. These are two different densities (Bradley & Nakkiran 2024).
+# (That is the flow, the ODE. A stochastic sampler with guidance samples yet another density.) Why are they not the same? Velocity and score are linked by a formula with the same coefficients for both fields (lesson 06), so the scores are mixed with the same $s$. At time $t$ the mixed score is that of $p_t(x \mid c)^s\,p_t(x)^{1-s}$: first add noise, then tilt. A flow that ends in the tilted density would need: first tilt, then add noise. For $0 < t < 1$ these are two different densities (Bradley & Nakkiran 2024).
 
 # %%
 S, q, s = 1.0, 0.5, 3.0
@@ -156,7 +156,7 @@ verify("and their width stays 0.6", spread(0.6), 0.6, limit=0.02, wrong={"a clas
 # scikit-learn's digits, lesson 04, now with their classes. A **judge** tells which digit it sees: a small classifier, trained on real digits alone. We read three things:
 #
 # - **agreement**: how often it sees the digit that we asked for;
-# - **feature distance**: its last hidden layer turns a digit into 64 numbers, the *features*. Compare their mean and covariance, generated against held-out (the Fréchet distance; with a large network on photographs it is called FID), and divide by what real *training* digits read, the floor;
+# - **feature distance**: its last hidden layer turns a digit into 64 numbers, the *features*. How far are their mean and covariance, generated and held-out, apart? (This is the Fréchet distance; with a large network on photographs it is called FID.) Divided by the same for training and held-out digits, so 1 means: as near as real digits;
 # - **missed**: the distance from a held-out digit to the nearest generated one, divided by that to the nearest training digit. It grows when kinds of digits disappear, or when all move off the data.
 
 
@@ -244,15 +244,15 @@ for ax, k, title in zip(axes, range(3), ("judge's agreement", "feature distance 
     ax.errorbar(scales, [v.mean for v in values], [v.std_error for v in values], color=COLORS["model"], marker="o", markersize=4)  # fmt: skip
     ax.set(title=title, xlabel="scale")
 show(fig, "Three curves over the guidance scale from 1 to 3. The agreement rises to 1 at about 1.5. The feature distance falls until about 1.2 and then rises steeply. What is missed falls a little and rises again.")  # fmt: skip
-verify("feature distance at scale 1.2, divided by that at scale 1", feature[1.2].mean / feature[1.0].mean, at_most=0.95, wrong={"at scale 3": feature[3.0].mean / feature[1.0].mean})  # fmt: skip
+verify("by what share the feature distance falls from scale 1 to 1.2", 1 - feature[1.2].mean / feature[1.0].mean, at_least=0.04, wrong={"to scale 3": 1 - feature[3.0].mean / feature[1.0].mean})  # fmt: skip
 verify("1 − the judge's agreement at scale 1.5", 1 - read[1.5][:, 0].mean(), at_most=0.005, wrong={"at scale 1": 1 - read[1.0][:, 0].mean()})  # fmt: skip
 
 # %% [markdown]
-# Run the slider's cell and drag: first any digit, then the right one, then always the same bold version of it. The middle curve is the **U** that interviews ask for. Left of its bottom some digits are still unclear or wrong; a little guidance clears them up. Right of it all sevens look alike. The distance sees both. The judge's *answers* cannot warn you: from 1.5 on it is content, as a bold copy of a seven is a seven.
+# Run the slider's cell and drag: first any digit, then the right one, then always the same bold version of it. The middle curve is the **U** that interviews ask for. Left of its bottom some digits are still unclear or wrong; a little guidance clears them up. Right of it the digits grow bolder and more alike; the distance grows with either, and does not say which. The judge's *answers* cannot warn you: from 1.5 on it is content, as a bold copy of a seven is a seven.
 #
-# ## The poor friend: autoguidance
+# ## The worse friend: autoguidance
 #
-# Part of why guidance helps has nothing to do with classes. $v_\varnothing$ is a *worse* model: it must explain everything at once, and makes the same mistakes as $v_c$, only larger. So the difference between the two points away from the mistakes. So Karras et al. (2024) take a worse copy of the *same* conditional model, $v = v_{\text{bad}} + s\,(v_{\text{good}} - v_{\text{bad}})$, both with the label. They call it **autoguidance**. Here is a bad one, trained for 300 steps instead of 4,000.
+# Karras et al. (2024) argue that a part of this has nothing to do with classes. $v_\varnothing$ is a *worse* model: it must explain everything at once, and makes mistakes like those of $v_c$, only larger. So the difference between the two points away from the mistakes. Then take a worse copy of the *same* conditional model, $v = v_{\text{bad}} + s\,(v_{\text{good}} - v_{\text{bad}})$, both with the label. This is **autoguidance**. Here is a bad one, trained for 300 steps instead of 4,000.
 
 # %%
 torch.manual_seed(3)
@@ -263,10 +263,10 @@ read_auto = {s: scores(auto(s), 3) for s in (1.25, 2.0)}
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 of = lambda r, k: r[:, k].mean()
-verify(f"autoguidance at 1.25: feature distance, divided by that without guidance (CFG at 1.2: {feature[1.2].mean / feature[1.0].mean:.2f})", of(read_auto[1.25], 1) / feature[1.0].mean, at_most=0.9, wrong={"at 2": of(read_auto[2.0], 1) / feature[1.0].mean})  # fmt: skip
+verify(f"by what share it falls with autoguidance at 1.25 (with CFG at 1.2: {1 - feature[1.2].mean / feature[1.0].mean:.2f})", 1 - of(read_auto[1.25], 1) / feature[1.0].mean, at_least=0.08, wrong={"at 2": 1 - of(read_auto[2.0], 1) / feature[1.0].mean})  # fmt: skip
 
 # %% [markdown]
-# Here at least as good as CFG near its best. The bad model must fail in the *same* manner: smaller, or trained less. And too much of it is too much again.
+# With this one bad model it falls at least as much as with CFG near its best. The bad model must fail in the *same* manner: smaller, or trained less. And too much of it is too much again.
 #
 # ## Tools against shouting
 #
@@ -292,16 +292,16 @@ louder = of(scores(guided(model, labels, 5.0), 1), 1) / feature[3.0].mean
 by = lambda name: of(tamed[name], 1) / feature[3.0].mean
 quiet = f"scale 1: {feature[1.0].mean / feature[3.0].mean:.2f}, 1.2: {feature[1.2].mean / feature[3.0].mean:.2f}"
 verify(f"scale 3 for t above ½ only: feature distance, divided by that of scale 3 throughout ({quiet})", by("late"), at_most=0.6, wrong={"scale 5 throughout": louder})  # fmt: skip
-verify("scale 3, rescaled, the same ratio", by("rescaled"), at_most=0.8, wrong={"scale 5": louder})  # fmt: skip
+verify("scale 3, rescaled, the same ratio", by("rescaled"), at_most=0.95, wrong={"scale 5": louder})  # fmt: skip
 interval_width = width(lambda t, x: v_class(t, x) + (s - 1) * (t >= 0.5).double()[:, None] * (v_class(t, x) - v_all(t, x)))  # fmt: skip
 at_half = lambda w: (0.25 * w**2 + 0.25) ** 0.5
 verify("scale 3 with the next digit in the place of none", by("negative"), at_least=4.0, wrong={"with none": of(read[3.0], 1) / feature[3.0].mean})  # fmt: skip
 verify("Gaussians, scale 3 for t above ½: the width is still a formula", interval_width, q * ((q / at_half(q)) / (S / at_half(S))) ** (s - 1), limit=0.005, wrong={"scale 3 throughout": guided_width})  # fmt: skip
 
 # %% [markdown]
-# Compare with the first numbers: late guidance and rescaling undo a part of the damage of a large scale; neither beats a well chosen one. (Kynkäänniemi et al. switch guidance off at *both* ends, on large pictures.) A negative *class* fails here: away from an eight also means away from the strokes that it shares with a seven.
+# Compare with scale 1 and 1.2, in brackets in the first row: at scale 3 late guidance undoes nearly all of the damage, rescaling a good part. As set here, untuned, neither beats a well chosen scale. (Kynkäänniemi et al. switch guidance off at *both* ends, on large pictures.) A negative *class* fails at this scale: two classes differ more than a class and the crowd, so the same number pushes harder.
 #
-# **Which of them samples something that one can write down?** For centred Gaussians one can: a negative class of width $r$ gives $q^s r^{1-s}$, and an interval the formula that the last row checks. For real data nobody can. They are chosen by measuring and looking.
+# **Which of them samples something that one can write down?** For centred Gaussians one can: a negative class of width $r$ gives $q^s r^{1-s}$, and guidance from $t = \frac12$ on gives $q\,\bigl(\frac{q/q_{1/2}}{S/S_{1/2}}\bigr)^{s-1}$ with the widths at $t = \frac12$, as the last row checks. For real data nobody can. They are chosen by measuring and looking.
 #
 # | name | idea in one line | source |
 # |---|---|---|
@@ -317,7 +317,7 @@ verify("Gaussians, scale 3 for t above ½: the width is still a formula", interv
 # - **"CFG samples $p(x\mid c)^s\,p(x)^{1-s}$."** True for $s = 0$ and 1, and for Gaussians of equal width.
 # - **$s$ or $w$?** $s = 1 + w$.
 # - **Forgetting to drop labels.** Then "no class" was never trained, and $v_\varnothing$ is arbitrary.
-# - **A scale because the classifier likes it.** From 1.5 on it likes every scale.
+# - **A scale because the classifier likes it.** From 1.5 on it likes every scale that we tried.
 # - **Twice the price.** Two fields a step; `interval` saves a part, and a distilled model has the guidance baked in.
 #
 # ## Your turn
