@@ -318,8 +318,8 @@ verify("narrow clumps, VP-linear, 8 steps: DDIM's error, divided by Euler's", dd
 v = lambda t, x: mixture.velocity(ve, t, x)
 end = rk4_sampler(v, 50 * noise, steps=250)
 off = lambda x: (x - end).norm(dim=1).median().item()
-heun = off(heun_sampler(in_sigma, 50 * noise, steps=5, grid=levels))  # EDM's own: in σ, on its levels
-verify("VE, 10 calls: error of DPM-Solver++, divided by that of EDM's Heun in σ", off(dpm_solver_sampler(v, 50 * noise, steps=10, path=ve)) / heun, at_most=0.35, wrong={"of Euler in t": off(euler_sampler(v, 50 * noise, steps=10)) / heun})  # fmt: skip
+edm_heun = off(heun_sampler(in_sigma, 50 * noise, steps=5, grid=levels))  # EDM's own: in σ, on its levels
+verify("VE, 10 calls: error of DPM-Solver++, divided by that of EDM's Heun in σ", off(dpm_solver_sampler(v, 50 * noise, steps=10, path=ve)) / edm_heun, at_most=0.35, wrong={"of Euler in t": off(euler_sampler(v, 50 * noise, steps=10)) / edm_heun})  # fmt: skip
 
 # %% [markdown]
 # | sampler | idea in one line | order, calls a step | source |

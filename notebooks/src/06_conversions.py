@@ -5,6 +5,7 @@
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 import math
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -23,6 +24,7 @@ FIVE = (
     "points, and arrows for the velocity, the score and diffusion's v."
 )
 NOISY = "Particles that follow the flow, or an SDE with the same densities, from noise to three clumps."
+VIEW = (-2.6, 2.6, -2.2, 3.0)
 at = {"probe": [0.6, 0.4], "t": 0.5, "predicted": "epsilon"}
 TOUR = [
     {
@@ -49,14 +51,8 @@ ETA = [
 ]  # fmt: skip
 
 # %%
-lab = FlowLab(
-    three_gaussians(),
-    FIVE,
-    layers=["density", "quantities"],
-    controls=["t", "error", "predicted", "path", "mixture"],
-    tour=TOUR,
-    limits=(-2.6, 2.6, -2.2, 3.0),
-)
+controls = ["t", "error", "predicted", "path", "mixture"]
+lab = FlowLab(three_gaussians(), FIVE, layers=["density", "quantities"], controls=controls, tour=TOUR, limits=VIEW)
 lab
 
 # %% [markdown]
@@ -235,7 +231,7 @@ def field_error(kind, low, high, n=4000):
 
 
 edges = [0.02, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.98]
-parts = list(zip(edges[:-1], edges[1:], strict=True))
+parts = list(pairwise(edges))
 curves = {kind: [field_error(kind, *part) for part in parts] for kind in nets}
 fig, (ax,) = panels(1, 2.3)
 for kind, role in {"velocity": "model", "epsilon": "noise", "x1": "data"}.items():
@@ -268,10 +264,8 @@ def sheet_field(net, output):
     """The velocity of a network that outputs x1, v or epsilon."""
 
     def v(t, x):
-        out, t = (
-            net(torch.cat([x, t[:, None]], dim=1)),
-            t[:, None].clamp(0.05, 0.95),
-        )  # keeps 1 / t and 1 / (1 - t) small
+        out = net(torch.cat([x, t[:, None]], dim=1))
+        t = t[:, None].clamp(0.05, 0.95)  # keeps 1 / t and 1 / (1 - t) small
         return {"x1": (out - x) / (1 - t), "v": out, "epsilon": (x - out) / t}[output]
 
     return v

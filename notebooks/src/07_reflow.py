@@ -77,15 +77,16 @@ first_flow = lambda t, x: data.velocity(path, t, x)  # the exact flow of indepen
 noise = torch.randn(5000, 2)
 pairs = reflow_pairs(first_flow, noise, steps=40)
 
+
+def half_at_zero(n, device=None):  # the training times of line 3: half of them are 0, for a reason given below
+    return torch.rand(n, device=device) * (torch.rand(n, device=device) < 0.5)
+
+
 # %% [markdown]
 # How much do the lines through one place, at one time, still disagree? That variance (lesson 02) belongs to the *pairs*. The flow of these pairs is *straight* exactly if it is zero (Liu et al. 2022, Theorem 3.6), and then one Euler step is exact. The loss of any network on these pairs is at least as large.
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-def half_at_zero(n, device=None):
-    return torch.rand(n, device=device) * (torch.rand(n, device=device) < 0.5)
-
-
 def all_at_zero(n, device=None):
     return torch.zeros(n, device=device)
 
@@ -201,21 +202,11 @@ verify("its strays, percent", strays(one["naive"]), at_least=12.0, wrong={"real 
 #
 # Why the strays? The noise is divided like a cake: each piece goes to its own clump, and a small move of $x_0$ across the border lets its end jump from one clump to the next. A smooth network cannot jump. It joins the two by a slope, a ramp, and who starts on the ramp ends in the gap. So make the ramp steep:
 #
-# - **Look where it matters.** One step uses the network at $t = 0$ only. So let half of the training times be exactly 0.
+# - **Look where it matters.** One step uses the network at $t = 0$ only. So let half of the training times be exactly 0: `half_at_zero`, above.
 # - **Give it edges.** `FourierMLP` (lesson 04) sees waves of $x$, and can turn within a short distance.
 # - **Take your time**: 40,000 pairs and 6,000 steps of 512, instead of 20,000 and 900 of 256.
 #
 # We change all three together (and the learning rate); which does how much is not measured here. You will often read that the squared loss is to blame. It stays the square here, and most of the strays go.
-
-
-# %%
-def half_at_zero(n, device=None):
-    return torch.rand(n, device=device) * (torch.rand(n, device=device) < 0.5)
-
-
-def train_round(net, pairs, steps=6000):
-    batches = PairBatches(*pairs, batch=512)
-    return train_flow_matching(net, batches, path, total_steps=steps, lr=1e-2, t_dist=half_at_zero)[1]
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]

@@ -77,7 +77,7 @@ everything = GaussianMixture(three.means.double(), three.stds.double())
 
 
 def exact(t, x, label):
-    """The exact field of classes 0 to 2; label 3 is "no class"."""
+    """The exact field of classes 0 to 2, in the picture 1 to 3; label 3 is "no class"."""
     fields = torch.stack([g.velocity(path, t, x) for g in (*classes, everything)])
     return fields[label, torch.arange(len(x))]
 
@@ -110,7 +110,7 @@ predict(
 )
 
 # %%
-crowd = GaussianMixture(torch.zeros(2, 1), torch.tensor([0.5, 1.0]), torch.tensor([1e-6, 1.0]))  # a tiny class
+crowd = GaussianMixture(torch.zeros(2, 1), torch.tensor([0.5, 1.0]), torch.tensor([1e-6, 1.0]))  # of tiny weight
 FlowLab(
     crowd,
     WIDTHS,
